@@ -1,0 +1,211 @@
+"""Apache Kafka for the tests: one KRaft node (broker and controller) from the jars that tests/pom.xml names.
+
+It takes about five seconds to start. A restart keeps ports and data, so that clients find the same cluster again."""
+
+import functools
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.support.ports import free_port
+from tests.support.processes import Process
+
+POM = Path(__file__).parents[1] / "pom.xml"
+MINIMUM_JAVA = 17
+
+_LOG4J = """\
+appenders = console
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d %p %m (%c)%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class KafkaMissing(Exception):  # noqa: N818 — a state of the machine, not a fault
+    """Apache Kafka cannot run here; the message says what is missing."""
+
+
+@functools.cache
+def java() -> str:
+    """Path of a Java of at least version 17: JAVA_HOME's, else the one on the PATH. Raises KafkaMissing."""
+    home = os.environ.get("JAVA_HOME")
+    found = [str(Path(home, "bin", "java"))] if home else []
+    found += [path] if (path := shutil.which("java")) else []
+    seen = []
+    for candidate in found:
+        try:
+            told = subprocess.run(
+                [candidate, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=True
+            ).stderr
+        except (OSError, subprocess.CalledProcessError) as error:
+            seen.append(f"{candidate}: {error}")
+            continue
+        version = next(line.split("=")[1].strip() for line in told.splitlines() if "java.specification.version" in line)
+        if int(version.split(".")[0]) >= MINIMUM_JAVA:
+            return candidate
+        seen.append(f"{candidate} is Java {version}")
+    raise KafkaMissing(f"Java {MINIMUM_JAVA} or newer: {'; '.join(seen) or 'no java in JAVA_HOME or on the PATH'}")
+
+
+@functools.cache
+def classpath() -> str:
+    """The class path. Maven resolves it once for each text of the pom; the answer is kept in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "downtick"
+    kept = cache / f"kafka-classpath-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}.txt"
+    if kept.exists():
+        text = kept.read_text(encoding="utf-8")
+        if text and all(Path(jar).exists() for jar in text.split(os.pathsep)):
+            return text
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise KafkaMissing("mvn on the PATH, to resolve the jars of tests/pom.xml")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        answer = Path(scratch) / "classpath"
+        done = subprocess.run(
+            [maven, "-q", "-B", "-f", str(POM), "dependency:build-classpath", f"-Dmdep.outputFile={answer}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0 or not answer.exists():
+            raise KafkaMissing(f"the jars of tests/pom.xml; mvn said: {(done.stdout + done.stderr).strip()[-1000:]}")
+        text = answer.read_text(encoding="utf-8").strip()
+        answer.write_text(text, encoding="utf-8")
+        answer.replace(kept)
+    return text
+
+
+class ApacheKafka:
+    """One node on fixed loopback ports, its data in `folder`. Not started by the constructor."""
+
+    def __init__(self, folder: Path, *, heap_mb: int = 768, options: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port, self._controller_port = free_port(), free_port()
+        self.bootstrap_servers = f"127.0.0.1:{self.port}"
+        self._heap_mb = heap_mb
+        self._process: Process | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log4j = folder / "log4j2.properties"
+        self._log4j.write_text(_LOG4J, encoding="utf-8")
+        self._config = folder / "server.properties"
+        settings = self._settings() | (options or {})
+        self._config.write_text("".join(f"{k}={v}\n" for k, v in settings.items()), encoding="utf-8")
+        self._run_tool(
+            "kafka.tools.StorageTool", "format", "--cluster-id", "downtick-tests-cluste", "--config", self._config
+        )
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "log.dirs": str(self.folder / "data"),
+            "auto.create.topics.enable": "false",
+            # One node: its own topics cannot have replicas, and few partitions make a start quick.
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "3",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "3",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            # Faults show after seconds, not minutes.
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            "group.consumer.session.timeout.ms": "6000",
+            "group.consumer.min.session.timeout.ms": "1000",
+            "group.consumer.heartbeat.interval.ms": "500",
+            "group.consumer.min.heartbeat.interval.ms": "100",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+            "log.retention.check.interval.ms": "1000",
+            "log.segment.delete.delay.ms": "1000",
+            "offsets.retention.check.interval.ms": "2000",
+        }
+
+    def _run_tool(self, main: str, *arguments: object) -> None:
+        done = subprocess.run(
+            [java(), "-cp", classpath(), "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={self._log4j}", main]
+            + [str(argument) for argument in arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{main}: {done.stdout}{done.stderr}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "broker.log"
+
+    def start(self, within: float = 60) -> None:
+        """Start it, on the same ports and data every time; returns once a client was answered."""
+        assert self._process is None, "it runs already"
+        self._process = Process(
+            [
+                java(),
+                f"-Xmx{self._heap_mb}m",
+                "-XX:+UseSerialGC",  # two cores: parallel collectors only get into the way
+                "-XX:TieredStopAtLevel=1",  # C1 alone: starts in half the time, and tests never run for long
+                "-Djava.net.preferIPv4Stack=true",
+                f"-Dlog4j2.configurationFile={self._log4j}",
+                "-cp",
+                classpath(),
+                "kafka.Kafka",
+                str(self._config),
+            ],
+            log=self.log,
+        )
+        self.wait_until_ready(within)
+
+    def wait_until_ready(self, within: float = 60) -> None:
+        deadline = time.monotonic() + within
+        admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "reconnect.backoff.max.ms": 200}
+        )
+        while True:
+            try:
+                if admin.list_topics(timeout=0.5).brokers:
+                    return
+            except KafkaException:
+                pass  # not yet: that is what the loop is for
+            assert self._process is not None
+            assert self._process.running, f"Apache Kafka ended while starting\n{self._process.tail()}"
+            assert time.monotonic() < deadline, f"Apache Kafka not ready within {within} s\n{self._process.tail()}"
+
+    def stop(self, within: float = 30) -> None:
+        """A clean shutdown, as an operator's restart does it."""
+        if self._process is not None:
+            self._process.resume()
+            self._process.terminate(within)
+            self._process = None
+
+    def kill(self) -> None:
+        """The machine is gone: SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open, nobody answers."""
+        assert self._process is not None
+        self._process.stop()
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.signal(signal.SIGCONT)
