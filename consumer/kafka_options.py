@@ -61,6 +61,9 @@ REFUSED_WITH_KIP_848 = frozenset(
     {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"}
 )
 
+# What the constructors of confluent_kafka's clients take.
+ClientOptions = dict[str, str | int | float | bool]
+
 # Kafka's own partitioner, so that a stock meets its history whichever language its producer is written in.
 _PARTITIONER = {"partitioner": "murmur2_random"}
 
@@ -70,7 +73,7 @@ def is_secret(option: str) -> bool:
     return bool(_SECRET.search(option))
 
 
-def consumer_options(settings: Settings) -> dict[str, str]:
+def consumer_options(settings: Settings) -> ClientOptions:
     """For the engine's consumer."""
     kafka = settings.kafka
     # A rebalance moves only the partitions that must move; a dead worker is replaced after 10 s, not 45.
@@ -88,7 +91,7 @@ def consumer_options(settings: Settings) -> dict[str, str]:
     return {**({} if kafka.kip_848 else defaults), **_client(settings), **_clear(kafka.consumer), **needed}
 
 
-def producer_options(settings: Settings) -> dict[str, str]:
+def producer_options(settings: Settings) -> ClientOptions:
     """For the engine's transactional producer."""
     return {
         **_client(settings),
@@ -103,12 +106,12 @@ def producer_options(settings: Settings) -> dict[str, str]:
     }
 
 
-def admin_options(settings: Settings) -> dict[str, str]:
+def admin_options(settings: Settings) -> ClientOptions:
     """For an AdminClient."""
     return _client(settings)
 
 
-def reader_options(settings: Settings) -> dict[str, str]:
+def reader_options(settings: Settings) -> ClientOptions:
     """For a reader that assigns itself partitions, joins no group and commits nothing (`watch`, `demo`)."""
     return {
         **_client(settings),
@@ -121,7 +124,7 @@ def reader_options(settings: Settings) -> dict[str, str]:
     }
 
 
-def plain_producer_options(settings: Settings) -> dict[str, str]:
+def plain_producer_options(settings: Settings) -> ClientOptions:
     """For a producer of updates (`replay`, `demo`): idempotent, without transactions."""
     return {
         **_client(settings),
@@ -131,7 +134,7 @@ def plain_producer_options(settings: Settings) -> dict[str, str]:
     }
 
 
-def _client(settings: Settings) -> dict[str, str]:
+def _client(settings: Settings) -> ClientOptions:
     return {
         "bootstrap.servers": settings.kafka.bootstrap_servers,
         "client.id": settings.worker,  # brokers' logs and quotas then name the worker
@@ -139,7 +142,7 @@ def _client(settings: Settings) -> dict[str, str]:
     }
 
 
-def _clear(options: Mapping[str, str | SecretStr]) -> dict[str, str]:
+def _clear(options: Mapping[str, str | SecretStr]) -> ClientOptions:
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in options.items()
     }
