@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from consumer.sandbox import PARTITIONS, EmbeddedKafka, EmbeddedRedis, sandbox_variables
 from consumer.settings import Kafka, Settings
-from consumer.topics import create_topics
+from consumer.admin import create_topics
 
 if TYPE_CHECKING:
     import argparse

@@ -1,0 +1,50 @@
+"""Topics: create the three we need, and look one up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.kafka_options import admin_options
+
+if TYPE_CHECKING:
+    from consumer.settings import Settings
+
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes: a broker without topic ids
+
+
+def create_topics(settings: Settings, *, partitions: int, replication: int = -1, timeout: float = 15.0) -> list[str]:
+    """Create input, output and dead-letter topic where they are missing; an existing one is left as it is.
+
+    Args:
+        partitions: of a topic that is created.
+        replication: copies of each partition; -1 for the broker's default.
+    Returns: the names of those that were created.
+    Raises: KafkaException when the broker refuses or cannot be reached within `timeout` seconds."""
+    kafka = settings.kafka
+    names = [kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic]
+    admin = AdminClient(admin_options(settings))
+    wanted = [NewTopic(name, num_partitions=partitions, replication_factor=replication) for name in names]
+    created = []
+    for name, outcome in admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout).items():
+        try:
+            outcome.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        else:
+            created.append(name)
+    return created
+
+
+def describe(admin: AdminClient, topic: str, *, timeout: float = 10.0) -> tuple[str, str, int]:
+    """Cluster id, topic id and number of partitions; the topic id is empty where the broker has none.
+
+    Raises: KafkaException if the topic does not exist or the broker does not answer within `timeout` seconds."""
+    cluster = admin.describe_cluster(request_timeout=timeout).result()
+    found = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)[topic].result()
+    topic_id = str(found.topic_id)
+    return str(cluster.cluster_id), "" if topic_id == _NO_ID else topic_id, len(found.partitions)
