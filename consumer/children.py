@@ -37,7 +37,11 @@ def _killed_with(parent: int) -> Callable[[], None] | None:
 class Child:
     """One process, its output appended to a file, its life bound to ours.
 
-    The kernel counts the death of the thread that called `spawn` as ours: call it from a thread that stays."""
+    The kernel counts the death of the thread that called `spawn` as ours: call it from a thread that stays.
+
+    Args:
+        command: program and arguments. `environ` and `cwd` are ours where they are None.
+        noise: lines of its output that hold this text are left out when the last ones are told."""
 
     def __init__(
         self,
@@ -47,8 +51,9 @@ class Child:
         *,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        noise: str = "",
     ) -> None:
-        self.name, self.log = name, log
+        self.name, self.log, self._noise = name, log, noise
         self._command, self._environ, self._cwd = list(command), environ, cwd
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -103,7 +108,8 @@ class Child:
         """The end of its output."""
         if not self.log.exists():
             return []
-        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if not self._noise or self._noise not in line][-count:]
 
     def wait(self, timeout: float) -> int:
         """Block until it has ended by itself, and give its exit code; raises TimeoutExpired of subprocess."""

@@ -51,13 +51,14 @@ class _Server:
     """A child process with a port and a folder, which both survive `kill` and `restart`."""
 
     name: str
+    noise = ""
 
     def __init__(self, folder: Path | None = None, port: int | None = None) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="downtick-") if folder is None else None
         self.folder = Path(self._temporary.name) if self._temporary else Path(str(folder)).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
-        self.child = Child(self.name, self._command(), self.folder / "log", cwd=self.folder)
+        self.child = Child(self.name, self._command(), self.folder / "log", cwd=self.folder, noise=self.noise)
 
     def _command(self) -> Sequence[str]:
         raise NotImplementedError
@@ -68,6 +69,8 @@ class _Server:
 
     def spawn(self) -> None:
         """Start without waiting. Call it from a thread that stays: see Child."""
+        if _accepts(self.port):  # another server would answer in its place, and look like it
+            raise CommandError(f"port {self.port} for {self.name} is taken by another program")
         self.child.spawn()
 
     def wait_ready(self, timeout: float = 15.0) -> None:
@@ -110,6 +113,7 @@ class EmbeddedKafka(_Server):
     """A Kafka-compatible broker; it saves its log when stopped in order."""
 
     name = "the embedded Kafka"
+    noise = "weak version `GLIBC"  # the loader's warning on systems older than its build's; harmless
 
     @property
     def bootstrap_servers(self) -> str:

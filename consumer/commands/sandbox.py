@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from consumer.admin import create_topics
 from consumer.sandbox import PARTITIONS, EmbeddedKafka, EmbeddedRedis, sandbox_variables
 from consumer.settings import Kafka, Settings
-from consumer.admin import create_topics
 
 if TYPE_CHECKING:
     import argparse
