@@ -6,7 +6,7 @@ which only the error callback is told: `trouble` keeps it."""
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -15,6 +15,8 @@ from consumer.cli_errors import CommandError
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Producer
     from confluent_kafka.admin import AdminClient
+
+    from consumer.kafka_options import ClientOptions
 
 quiet = logging.getLogger("consumer.librdkafka.tools")
 quiet.addHandler(logging.NullHandler())
@@ -32,7 +34,7 @@ class Trouble:
         if error.code() != KafkaError._ALL_BROKERS_DOWN or not self.text:  # noqa: SLF001 - librdkafka's public names
             self.text = error.str()
 
-    def options(self, options: dict[str, str]) -> dict[str, object]:
+    def options(self, options: ClientOptions) -> dict[str, Any]:
         """The options of a client that tells its trouble here instead of logging it."""
         return {**options, "error_cb": self, "logger": quiet}
 
@@ -47,11 +49,12 @@ def partitions(
         # All topics: asking for one by name creates it where brokers do so.
         found = client.list_topics(timeout=timeout).topics
     except KafkaException as error:
+        client.poll(0)  # hands the cause to `trouble`
         raise unreachable(servers, trouble, error) from error
     if topic not in found:
         raise CommandError(
             f"there is no topic {topic!r} at {servers}",
-            hint=f"create it: kafka-topics.sh --bootstrap-server {servers.split(',')[0]} --create --topic {topic} "
+            hint=f"create it: kafka-topics.sh --bootstrap-server {servers.partition(',')[0]} --create --topic {topic} "
             f"--partitions 6; or name another. There are: {_names(list(found))}",
         )
     broken = found[topic].error
