@@ -1,0 +1,359 @@
+"""The histories in Redis: one scripted call writes a partition's batch, chunks of MGET read a partition back.
+
+Nothing here repeats a call or sleeps: every failure is `Unavailable` (call again later, as it was) or `StoreRefused` (never)."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from state.connection import Bytes, ResponseError, Server, explain, pack, pack_arguments
+from state.errors import StoreRefused, Unavailable
+from state.layout import Delta, Keys, Meta, Records, record_dtype
+from state.rings import decode_rings
+from state.servers import Servers, slot_of
+
+__all__ = ["Broken", "Loaded", "Outcome", "RedisStore", "StoreRefused", "Unavailable"]
+
+OLDEST = (6, 2)  # GETDEL
+READ_BYTES = 4 << 20  # of rings per MGET: Redis serves nobody else meanwhile
+READ_CALLS = 2  # MGETs sent in one go: while one is decoded here, Redis works on the next
+SCAN_COUNT = 10_000  # names per SSCAN: a few milliseconds
+STOCK_LENGTH = 64  # characters, of the contract
+WRITE_BYTES = 256 << 20  # of records per call; Redis takes 512 MB per argument
+REPLACE = 0xFFFFFFFF  # as the script reads it: the ring may be anything
+
+_SCRIPT = files("state").joinpath("write.lua").read_bytes()
+_RETIRE = files("state").joinpath("retire.lua").read_bytes()
+_SHA = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()
+_RUN = np.dtype([("at", "<u4"), ("bytes", "<u4"), ("expected", "<u4"), ("new", "<u4")])
+
+
+class Outcome(Enum):
+    """What became of a write that met healthy rings."""
+
+    APPLIED = "applied"  # now, or by an earlier identical call whose reply was lost
+    CONFLICT = "conflict"  # meta is neither what was expected nor what was to be written: nothing was written
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Redis has lost data, nothing was written: repeat the delta with `rewrite` set at these positions of its `stocks`.
+
+    If the set of stocks has lost members (or its type), repairing rings does not help: write a new generation."""
+
+    positions: list[int]
+    stocks_lost: bool = False
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Rings of a partition as they were read; n stocks, none twice."""
+
+    stocks: list[str]
+    counts: npt.NDArray[np.int64]  # (n,) index of the newest record
+    records: Records  # (n, keep), newest last, zeros (index 0) where the ring is shorter
+    broken: list[str]  # stocks whose ring is missing, has a wrong type or length, or contradicts itself
+    stocks_lost: bool = False  # the set of stocks is missing, has a wrong type, or lost members
+
+    @property
+    def intact(self) -> bool:
+        """Whether this is all that the meta speaks of."""
+        return not self.broken and not self.stocks_lost
+
+
+class RedisStore:
+    """The rings of one group and topic. One thread; one connection (per node of a cluster); blocks at most `timeout` seconds
+    per step of the conversation."""
+
+    def __init__(self, url: str, *, cluster: bool, prefix: str, group: str, topic: str, timeout: float = 2.0) -> None:
+        self.prefix, self.group, self.topic = prefix, group, topic
+        Keys(prefix, group, topic, 0)  # raises ValueError for a name that cannot be part of a key
+        self.servers = Servers(url, cluster=cluster, timeout=timeout)
+        self._cluster = cluster
+        self._heads: dict[tuple[int, str], list[str]] = {}
+        self._fence = 0
+
+    def keys(self, partition: int) -> Keys:
+        """The names of the partition's keys."""
+        return Keys(self.prefix, self.group, self.topic, partition)
+
+    def call(self, partition: int, *commands: Sequence[Bytes]) -> list[Any]:
+        """Replies of the server that holds the partition; error replies stand in their place. Raises: Unavailable."""
+        return self.servers.call(slot_of(f"{self.group}/{self.topic}/{partition}"), commands)
+
+    def ask(self, partition: int, *arguments: str | bytes | int) -> Any:  # noqa: ANN401  # a reply's type is its command's
+        """The reply to one command. Raises: Unavailable, StoreRefused for an error reply."""
+        return _checked(self.call(partition, [pack(*arguments)])[0], "its server")
+
+    def check(self) -> None:
+        """Nothing, if every primary is up, new enough and evicts nothing.
+
+        Raises: Unavailable; StoreRefused, naming the server and the setting to change."""
+        for server in self.servers.primaries():
+            replies = server.call([[pack("PING")], [pack("INFO")]])
+            info = _info(_checked(replies[1], server.name))
+            _checked(replies[0], server.name)
+            if info.get("role") != "master":
+                raise Unavailable(f"Redis at {server.name} is a replica: a failover is going on, or redis.url is wrong")
+            version = info.get("redis_version", "0")
+            if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
+                raise StoreRefused(f"Redis at {server.name} is version {version}; downtick needs 6.2 or newer")
+            policy = info.get("maxmemory_policy", "noeviction")
+            if policy != "noeviction":
+                raise StoreRefused(
+                    f"Redis at {server.name} evicts keys when it is full (maxmemory-policy {policy}), which would tear "
+                    f"holes into histories; set it to noeviction"
+                )
+            if (info.get("cluster_enabled") == "1") != self._cluster:
+                raise StoreRefused(
+                    f"Redis at {server.name} is {'not ' if self._cluster else ''}a cluster, "
+                    f"but redis.cluster is {str(self._cluster).lower()}"
+                )
+
+    def read_meta(self, partition: int) -> Meta | None:
+        """The partition's meta; None if the key is missing, has another type, or lacks generation or watermark.
+
+        Raises: Unavailable; StoreRefused if a field cannot be read (then someone else writes here)."""
+        return self._meta_and_others(partition)[0]
+
+    def old_generations(self, partition: int, current: str) -> list[str]:
+        """Generations with keys other than `current`, as the meta knows them, for `unlink_generation`. Oldest not first.
+
+        Call it once, when the partition is seated and before a new generation is begun: later ones may be someone else's."""
+        return [generation for generation in self._meta_and_others(partition)[1] if generation != current]
+
+    def _meta_and_others(self, partition: int) -> tuple[Meta | None, list[str]]:
+        reply = self.call(partition, [pack("HGETALL", self.keys(partition).meta)])[0]
+        if _wrong_type(reply):
+            return None, []
+        cells = [cell.decode("utf-8", "replace") for cell in _checked(reply, "its server")]
+        found = dict(zip(cells[::2], cells[1::2], strict=True))
+        others = [name.removeprefix("other:") for name in found if name.startswith("other:")]
+        try:
+            return Meta.decode(found), others
+        except ValueError as error:
+            raise StoreRefused(f"Redis key {self.keys(partition).meta} is not ours: {error}") from error
+
+    def load(
+        self, partition: int, meta: Meta, channels: int, keep: int, on_chunk: Callable[[], None] = lambda: None
+    ) -> Loaded:
+        """All rings of the partition, read in chunks; `on_chunk` is called after each and may use this store.
+
+        Raises: Unavailable, also if the meta has moved meanwhile; ValueError if `channels` are not those of the meta."""
+        chunks = []
+        for chunk in self.load_chunks(partition, meta, channels, keep):
+            chunks.append(chunk)
+            on_chunk()
+        return Loaded(
+            [stock for chunk in chunks for stock in chunk.stocks],
+            np.concatenate([chunk.counts for chunk in chunks]),
+            np.concatenate([chunk.records for chunk in chunks]),
+            [stock for chunk in chunks for stock in chunk.broken],
+            any(chunk.stocks_lost for chunk in chunks),
+        )
+
+    def load_chunks(self, partition: int, meta: Meta, channels: int, keep: int) -> Iterator[Loaded]:
+        """`load` as its chunks of a few MB, at least one. Between them the store may be used for anything.
+
+        Rely on none of them before the iteration has ended: only then is it known that nobody wrote meanwhile."""
+        if channels != meta.channels:
+            raise ValueError(f"the rings have {meta.channels} channels, not {channels}")
+        keys = self.keys(partition)
+        per_call = max(1, READ_BYTES // (meta.depth * record_dtype(channels).itemsize))
+        per_chunk = per_call * READ_CALLS
+        size = self._still(partition, meta)
+        stocks = self._stocks(partition, meta.generation)
+        lost = stocks is None or (size is not None and len(stocks) != size)
+        stocks = stocks or []
+        head = keys.ring(meta.generation, "")
+        for at in range(0, max(1, len(stocks)), per_chunk):
+            names = stocks[at : at + per_chunk]
+            calls = [names[first : first + per_call] for first in range(0, len(names), per_call)]
+            replies = self.call(partition, *[[pack("MGET", *[head + stock for stock in call])] for call in calls])
+            blobs = [blob for reply in replies for blob in _checked(reply, "its server")]
+            yield _loaded(names, blobs, meta, keep, stocks_lost=lost)
+        self._still(partition, meta)
+
+    def _still(self, partition: int, meta: Meta) -> int | None:
+        """The size that the set of stocks must have. Raises: Unavailable if the meta is no longer this one."""
+        reply = self.call(partition, [pack("HMGET", self.keys(partition).meta, "generation", "watermark", "stocks")])[0]
+        found = [None, None, None] if _wrong_type(reply) else _checked(reply, "its server")
+        if found[:2] != [meta.generation.encode(), b"%d" % meta.watermark]:
+            raise Unavailable(f"partition {partition}: its meta in Redis moved while its rings were read")
+        return None if found[2] is None else int(found[2])
+
+    def _stocks(self, partition: int, generation: str) -> list[str] | None:
+        """The members of a generation's set, each once; None if it is not a set."""
+        key, cursor = self.keys(partition).stocks(generation), b"0"
+        found: dict[str, None] = {}
+        while True:
+            reply = self.call(partition, [pack("SSCAN", key, cursor, "COUNT", SCAN_COUNT)])[0]
+            if _wrong_type(reply):
+                return None
+            cursor, page = _checked(reply, "its server")
+            found.update(dict.fromkeys(b"\n".join(page).decode("utf-8", "replace").split("\n") if page else ()))
+            if cursor == b"0":
+                return list(found)
+
+    def write(self, partition: int, expect: Meta | None, then: Meta, delta: Delta) -> Outcome | Broken:
+        """Moves the partition from `expect` (None: no meta) to `then` with the runs of `delta`, in one atomic call.
+
+        Runs are appended under `then.generation`, which is the current one, or one that was staged before and becomes
+        current now; the generation that was current before is left for `unlink_generation`. If watermark and generation stay, each run
+        must be a rewrite (that is how rings are repaired), so that a repeated call does nothing twice.
+        Raises: Unavailable (repeat it as it was); StoreRefused; ValueError for a delta that breaks its contract."""
+        if (
+            expect
+            and (expect.generation, expect.watermark) == (then.generation, then.watermark)
+            and not delta.rewrite.all()
+        ):
+            raise ValueError("a write that leaves the watermark where it is may only rewrite whole rings")
+        return self._script(partition, expect, then.generation, then.depth, delta, then)
+
+    def stage(self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta) -> Outcome | Broken:
+        """Writes runs of a generation that is not current; meta must be `expect` and keeps saying so.
+
+        Readers see nothing of it before a `write` makes the generation current. Each call appends to, or with
+        `rewrite` replaces, what earlier ones have staged. A generation is staged by the one store object that invented its
+        name; after a crash, or a CONFLICT, begin another one. Raises: as `write`; a repeated append may find itself `Broken`."""
+        if expect and expect.generation == generation:
+            raise ValueError("the current generation cannot be staged")
+        self._fence += 1
+        return self._script(partition, expect, generation, depth, delta, self._fence)
+
+    def _script(
+        self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta, then: Meta | int
+    ) -> Outcome | Broken:
+        keys = self.keys(partition)
+        head = keys.ring(generation, "")
+        fields = [cell for field in then.encode().items() for cell in field] if isinstance(then, Meta) else []
+        arguments: list[str | bytes | int] = [
+            expect.generation if expect else "",
+            expect.watermark if expect else "",
+            generation,
+            "" if isinstance(then, Meta) else then,
+            depth * delta.records.dtype.itemsize,
+            len(head),
+            _runs(delta, depth).tobytes(),
+        ]
+        records = delta.records.tobytes()
+        tail = [pack_arguments(arguments), b"$%d\r\n" % len(records), records, b"\r\n", pack_arguments(fields)]
+        names = [
+            pack_arguments([2 + len(delta.stocks), keys.meta, keys.stocks(generation)]),
+            self._ring_keys(head, delta.stocks),
+        ]
+        more = 1 + 2 + len(delta.stocks) + len(arguments) + 1 + len(fields)
+        reply = self.call(partition, [pack("EVALSHA", _SHA, more=more), *names, *tail])[0]
+        if isinstance(reply, ResponseError) and "NOSCRIPT" in f"{reply.status_code} {reply}":
+            reply = self.call(partition, [pack("EVAL", _SCRIPT, more=more), *names, *tail])[0]
+        _checked(reply, "its server")
+        if isinstance(reply, list):
+            return Broken(reply[1:], stocks_lost=bool(reply[0]))
+        return Outcome.APPLIED if reply == 1 else Outcome.CONFLICT
+
+    def _ring_keys(self, head: str, stocks: list[str]) -> bytes:
+        heads = self._heads.get(head)
+        if heads is None:
+            if len(self._heads) > 1000:  # generations that are long gone
+                self._heads.clear()
+            heads = self._heads[head] = [f"${len(head) + length}\r\n{head}" for length in range(STOCK_LENGTH + 1)]
+        try:
+            keys = "\r\n".join([heads[len(stock)] + stock for stock in stocks]).encode("ascii")
+        except (IndexError, UnicodeEncodeError) as error:
+            raise ValueError(f"a stock's name has at most {STOCK_LENGTH} characters, all ASCII ({error})") from error
+        return keys + b"\r\n" if stocks else b""
+
+    def unlink_generation(self, partition: int, generation: str, limit: int) -> bool:
+        """Deletes up to `limit` rings of a generation that is not current; True when nothing of it is left.
+
+        The first thing it does is to mark the generation, so that nobody can go on staging it or make it current.
+        Raises: Unavailable; ValueError if it is the current one."""
+        keys = self.keys(partition)
+        stocks = keys.stocks(generation)
+        marked, names = self.call(
+            partition,
+            [pack("EVAL", _RETIRE, 1, keys.meta, generation)],
+            [pack("SRANDMEMBER", stocks, limit)],
+        )
+        if _checked(marked, "its server") == 0:
+            raise ValueError(f"generation {generation} of partition {partition} is the current one")
+        if _wrong_type(names) or not _checked(names, "its server"):
+            self.ask(partition, "UNLINK", stocks)
+            self.ask(partition, "HDEL", keys.meta, f"other:{generation}")
+            return True
+        head = keys.ring(generation, "").encode()
+        for reply in self.call(
+            partition, [pack("UNLINK", *[head + name for name in names])], [pack("SREM", stocks, *names)]
+        ):
+            _checked(reply, "its server")
+        return False
+
+    def take_resume(self, partition: int) -> bool:
+        """Whether an operator asked since the last call to close the partition's circuit breaker. Raises: Unavailable."""
+        return self.ask(partition, "GETDEL", self.keys(partition).resume) is not None
+
+    def close(self) -> None:
+        """Ends the connections; a later call opens them again."""
+        self.servers.close()
+
+
+def _runs(delta: Delta, depth: int) -> npt.NDArray[np.void]:
+    """The script's table of runs. Raises: ValueError for a delta that would tear a ring."""
+    counts, index = delta.counts, delta.records["index"].view(np.int64)
+    size = delta.records.dtype.itemsize
+    starts = np.cumsum(counts) - counts
+    if not len(delta.stocks) == len(counts) == len(delta.new) == len(delta.rewrite) or counts.sum() != len(index):
+        raise ValueError("a delta's stocks, counts, marks and records do not have the same length")
+    if delta.records.nbytes > WRITE_BYTES:
+        raise ValueError(f"a delta of {delta.records.nbytes} bytes is too large for one call; stage it in parts")
+    runs = np.zeros(len(counts), _RUN)
+    if not len(counts):
+        return runs
+    first = index[starts]
+    steps = np.diff(index)
+    steps[starts[1:] - 1] = 1
+    if counts.min() < 1 or counts.max() > depth or first.min() < 1 or (steps != 1).any():
+        raise ValueError(f"a run has 1 to {depth} records, numbered one by one from 1 or more")
+    whole = delta.rewrite | (counts == depth)
+    if (delta.rewrite & (first != 1) & (counts < depth)).any():
+        raise ValueError("a ring that is rewritten is numbered from 1")
+    runs["at"] = (first - 1) % depth * size
+    runs["bytes"] = counts * size
+    runs["expected"] = np.where(whole, REPLACE, np.minimum(first - 1, depth) * size)
+    runs["new"] = delta.new
+    return runs
+
+
+def _loaded(stocks: list[str], blobs: list[bytes | None], meta: Meta, keep: int, *, stocks_lost: bool) -> Loaded:
+    rings = decode_rings(blobs, meta.depth, meta.channels, keep, meta.watermark)
+    if rings.valid.all():
+        return Loaded(stocks, rings.counts, rings.records, [], stocks_lost)
+    good = rings.valid.tolist()
+    return Loaded(
+        [stock for stock, valid in zip(stocks, good, strict=True) if valid],
+        rings.counts[rings.valid],
+        rings.records[rings.valid],
+        [stock for stock, valid in zip(stocks, good, strict=True) if not valid],
+        stocks_lost,
+    )
+
+
+def _wrong_type(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
+
+
+def _checked(reply: Any, server: str) -> Any:  # noqa: ANN401  # a reply's type is its command's
+    if isinstance(reply, ResponseError):
+        raise explain(reply, server) from reply
+    return reply
+
+
+def _info(reply: bytes) -> dict[str, str]:
+    lines = reply.decode("utf-8", "replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
