@@ -28,11 +28,12 @@ def sparkline(values: Iterable[float], width: int = 24) -> str:
     low, high = min(finite), max(finite)
     if low == high:
         return "".join(_BARS[3] if math.isfinite(value) else " " for value in shown)
-    # Halved before they are subtracted: ±1e308 are legal values, and their difference would be infinite.
-    span = high / 2 - low / 2 or 5e-324
+    # Scaled before they are subtracted: ±1e308 are legal values, and their difference would be infinite.
+    size = max(abs(low), abs(high))
+    bottom, span = low / size, high / size - low / size
     top = len(_BARS) - 1
     return "".join(
-        _BARS[min(top, round((value / 2 - low / 2) / span * top))] if math.isfinite(value) else " " for value in shown
+        _BARS[round((value / size - bottom) / span * top)] if math.isfinite(value) else " " for value in shown
     )
 
 
