@@ -65,7 +65,9 @@ def wait_until(condition: Callable[[], T], *, within: float, what: str | Callabl
 class Process:
     """One child process in a session of its own; stdout and stderr go to `log`, appended over restarts."""
 
-    def __init__(self, args: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, args: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
@@ -75,6 +77,7 @@ class Process:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),
+                cwd=cwd,
                 start_new_session=True,
             )
         self.pid = self._popen.pid

@@ -1,0 +1,101 @@
+"""The reference's model: the bundle's files, features by hand, and the Keras network itself.
+
+`features` follows the formula in model/features.py's docstring, one window at a time; where floats would overflow or
+lose steps it works in exact fractions. Neither the predictor nor the compiled forward pass has a part in it."""
+
+import itertools
+import json
+import math
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.support.reference import Outlook
+
+DEFAULT = Path(__file__).parents[2] / "model" / "bundles" / "default"
+LARGEST, SMALLEST = sys.float_info.max, sys.float_info.min
+
+
+class KerasModel:
+    """A bundle folder, read with json and numpy alone; its weights in the Keras network of model/network.py."""
+
+    def __init__(self, folder: Path = DEFAULT) -> None:
+        manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        self.version: str = manifest["version"]
+        self.window: int = manifest["window"]
+        self.reach: int = manifest["window"]
+        self.min_history: int = manifest["min_history"]
+        self.fields: tuple[str, ...] = tuple(manifest["fields"])
+        self.falling_on: float = manifest["thresholds"]["falling_on"]
+        self.falling_off: float = manifest["thresholds"]["falling_off"]
+        self._interval: tuple[float, float] = (manifest["interval"]["low"], manifest["interval"]["high"])
+        with np.load(folder / "weights.npz", allow_pickle=False) as weights:
+            self._weights = dict(weights)
+        self._units: int = manifest["units"]
+        self._network: object | None = None
+
+    def outlooks(self, windows: list[list[tuple[float, ...]]]) -> list[Outlook]:
+        if not windows:
+            return []
+        from model import network  # noqa: PLC0415 — Keras takes seconds to import, and only this needs it
+
+        if self._network is None:
+            self._network = network.build(self.window, 1 + len(self.fields), self._units)
+            network.set_weights(self._network, self._weights)
+        seen = [features(window) for window in windows]
+        x = np.array([steps for steps, _ in seen], np.float64).astype(np.float32)
+        probabilities, changes = network.run(self._network, x)
+        low, high = self._interval
+        found = []
+        for window, (_, scale), probability, change in zip(
+            windows, seen, probabilities.tolist(), changes.tolist(), strict=True
+        ):
+            last = window[-1][0]
+            found.append(
+                Outlook(
+                    probability=probability,
+                    forecast=moved(last, change, scale),
+                    low=moved(last, change + low, scale),
+                    high=moved(last, change + high, scale),
+                    scale=float(min(scale, Fraction(LARGEST))),
+                )
+            )
+        return found
+
+
+def features(window: list[tuple[float, ...]]) -> tuple[list[tuple[float, ...]], Fraction | float]:
+    """What the network sees, (steps, channels), and the scale of the value, exact where a float could not hold it."""
+    columns, scales = [], []
+    for channel in zip(*window, strict=True):
+        column, scale = _channel(channel)
+        columns.append(column)
+        scales.append(scale)
+    return list(zip(*columns, strict=True)), scales[0]
+
+
+def _channel(values: tuple[float, ...]) -> tuple[list[float], Fraction | float]:
+    largest = max(abs(value) for value in values)
+    if 1e-200 < largest < 1e200:
+        return _scaled(list(values), largest, SMALLEST)
+    exact = [Fraction(value) for value in values]
+    column, scale = _scaled(exact, max(abs(value) for value in exact), Fraction(SMALLEST))
+    return [float(step) for step in column], scale
+
+
+def _scaled(values: list[Any], largest: Any, smallest: Any) -> tuple[list[Any], Any]:  # floats or fractions
+    steps = [abs(after - before) for before, after in itertools.pairwise(values)]
+    total = sum if isinstance(largest, Fraction) else math.fsum
+    cap = 4 * total(steps) / len(steps)
+    scale = max(total(min(step, cap) for step in steps) / len(steps), largest / 1_000_000, smallest)
+    return [(value - values[-1]) / scale for value in values], scale
+
+
+def moved(last: float, change: float, scale: Fraction | float) -> float:
+    """`change` scales away from `last`; at most the largest float; NaN for a change that is no number."""
+    if not math.isfinite(change):
+        return math.nan
+    exact = Fraction(last) + Fraction(change) * Fraction(scale)
+    return float(max(-Fraction(LARGEST), min(exact, Fraction(LARGEST))))
