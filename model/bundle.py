@@ -1,0 +1,204 @@
+"""A trained model as a folder: plain numbers and text, checked in full before use, no code in it.
+
+    bundle.json    what it is, how it was made and how good it was (`Manifest`), with the SHA-256 of the others
+    weights.npz    the Keras weights by name (network.shapes), float32
+    golden.npz     at most 64 windows, the features of each and what Keras answered: checked by the Predictor
+
+A folder that holds bundles is fine wherever a bundle is: the one with the greatest version is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pydantic
+from numpy.lib import format as npy
+
+from model import network
+from model.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+MANIFEST, WEIGHTS, GOLDEN = "bundle.json", "weights.npz", "golden.npz"
+LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are below 100 kB
+Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
+
+
+class BadBundle(Exception):  # noqa: N818  named by what it says, as everywhere here
+    """This folder cannot be used as a model; the message is one line that names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The checked content of a bundle folder; arrays are finite and have the shapes that the manifest implies."""
+
+    path: Path
+    manifest: Manifest
+    weights: network.Arrays
+    golden: dict[str, NDArray[Any]]  # windows (k, reach, channels) float64; x, probability, change float32
+
+
+def load(path: Path) -> Bundle:
+    """Read and check the bundle at `path`, or the one with the greatest version in the folder `path`.
+
+    Raises: BadBundle. Whether the weights compute what golden.npz says is for the Predictor to check.
+    """
+    path = find(path)
+    try:
+        present = {entry.name for entry in os.scandir(path) if not entry.name.startswith(".")}
+        if present != set(LARGEST):
+            missing, extra = sorted(set(LARGEST) - present), sorted(present - set(LARGEST))
+            what = f"{missing[0]} is missing" if missing else f"{extra[0]} does not belong to a bundle"
+            raise BadBundle(f"{path}: {what}")
+        content = {name: _read(path / name, limit) for name, limit in LARGEST.items()}
+    except OSError as error:
+        raise BadBundle(f"{path}: {error.strerror}: {error.filename}") from error
+    manifest = _manifest(path, content[MANIFEST])
+    if not manifest.version or manifest.files.keys() != {WEIGHTS, GOLDEN}:
+        raise BadBundle(f"{path / MANIFEST}: must hold a version and the SHA-256 of {WEIGHTS} and {GOLDEN}")
+    for name, digest in manifest.files.items():
+        if hashlib.sha256(content[name]).hexdigest() != digest:
+            raise BadBundle(f"{path / name}: its SHA-256 is not the one in {MANIFEST}: damaged, or of another bundle")
+    weights = _arrays(path / WEIGHTS, content[WEIGHTS], weight_shapes(manifest))
+    golden = _arrays(path / GOLDEN, content[GOLDEN], golden_shapes(manifest))
+    return Bundle(path, manifest, weights, golden)
+
+
+def find(path: Path) -> Path:
+    """`path` if it holds a bundle, else the bundle of the greatest version in it. Raises: BadBundle if none."""
+    if not path.is_dir():
+        raise BadBundle(f"{path}: there is no such folder")
+    if (path / MANIFEST).exists():
+        return path
+    found = sorted(path.glob(f"*/{MANIFEST}"), key=lambda file: (_version(file), file))
+    if not found:
+        raise BadBundle(f"{path}: neither a bundle ({MANIFEST} is missing) nor a folder of bundles")
+    return found[-1].parent
+
+
+def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mapping[str, NDArray[Any]]) -> Manifest:
+    """Write a bundle to the folder `path` and give the manifest as written, with its version and checksums filled in.
+
+    A reader sees the old bundle, the new one or (for an instant, when one is replaced) none, never a mixture.
+    Raises: BadBundle if `path` is something other than a bundle or an empty folder; OSError.
+    """
+    if path.exists() and not (path / MANIFEST).exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
+    files = {WEIGHTS: pack(weights), GOLDEN: pack(golden)}
+    manifest = manifest.sealed({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+    files[MANIFEST] = (manifest.model_dump_json(indent=2) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        fresh = scratch / "new"
+        fresh.mkdir()
+        for name, data in files.items():
+            with (fresh / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        if path.exists():
+            path.rename(scratch / "old")
+        fresh.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return manifest
+
+
+def weight_shapes(manifest: Manifest) -> Shapes:
+    """Names, shapes and types of what weights.npz must hold."""
+    dtype = np.dtype("<f4")
+    return {name: (shape, dtype) for name, shape in network.shapes(1 + len(manifest.fields), manifest.units).items()}
+
+
+def golden_shapes(manifest: Manifest) -> Shapes:
+    """Names, shapes and types of what golden.npz must hold."""
+    k, window = manifest.golden_rows, (manifest.window, 1 + len(manifest.fields))
+    single, double = np.dtype("<f4"), np.dtype("<f8")
+    return {
+        "windows": ((k, *window), double),
+        "x": ((k, *window), single),
+        "probability": ((k,), single),
+        "change": ((k,), single),
+    }
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The arrays as an .npz, the same bytes for the same arrays (np.savez puts the time of day into it)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            part = io.BytesIO()
+            npy.write_array(part, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), part.getvalue())
+    return buffer.getvalue()
+
+
+def _read(file: Path, limit: int) -> bytes:
+    with file.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise BadBundle(f"{file}: larger than {limit:,} bytes, which no bundle of ours is")
+    return data
+
+
+def _manifest(path: Path, data: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(data)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BadBundle(f"{path / MANIFEST}: {where}: {first['msg']}") from error
+
+
+def _version(file: Path) -> str:
+    """The version of a bundle.json, or '' if it has none: such a one comes last and is told when it is loaded."""
+    try:
+        return _manifest(file.parent, _read(file, LARGEST[MANIFEST])).version
+    except (BadBundle, OSError):
+        return ""
+
+
+def _arrays(file: Path, data: bytes, expected: Shapes) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz: exactly those expected, finite. Nothing is allocated for one of another size or type."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            if entries.keys() != {f"{name}.npy" for name in expected} or len(archive.infolist()) != len(entries):
+                raise BadBundle(f"{file}: must hold {', '.join(expected)}, holds {', '.join(entries) or 'nothing'}")
+            return {name: _array(file, name, archive, *expected[name]) for name in expected}
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        raise BadBundle(f"{file}: not a readable .npz: {error}") from error
+
+
+def _array(
+    file: Path, name: str, archive: zipfile.ZipFile, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    size = int(np.prod(shape)) * dtype.itemsize
+    if archive.getinfo(f"{name}.npy").file_size > size + 4096:  # the header is about 128 bytes
+        raise BadBundle(f"{file}: {name} is larger than its shape {shape} allows")
+    part = io.BytesIO(archive.read(f"{name}.npy"))
+    version = npy.read_magic(part)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    found_shape, fortran, found_dtype = read_header(part)
+    if (found_shape, found_dtype, fortran) != (shape, dtype, False):
+        raise BadBundle(f"{file}: {name} is {found_dtype} {found_shape}, must be {dtype} {shape}")
+    raw = part.read()
+    if len(raw) != size:
+        raise BadBundle(f"{file}: {name} has {len(raw)} bytes of data, must have {size}")
+    array = np.frombuffer(raw, dtype).reshape(shape)
+    if not np.isfinite(array).all():
+        raise BadBundle(f"{file}: {name} holds a number that is not finite")
+    return array
