@@ -127,19 +127,11 @@ def read_json(value: bytes | None) -> object:
 
 
 def _nesting(text: str) -> int:
+    """Levels of arrays and objects; an empty one is no level."""
+    bare = re.sub(r"\[\s*\]|\{\s*\}", "", re.sub(r'"(?:[^"\\]|\\.)*"', '""', text))
     depth = deepest = 0
-    quoted = escaped = False
-    for letter in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif letter == "\\":
-                escaped = True
-            elif letter == '"':
-                quoted = False
-        elif letter == '"':
-            quoted = True
-        elif letter in "[{":
+    for letter in bare:
+        if letter in "[{":
             depth += 1
             deepest = max(deepest, depth)
         elif letter in "]}":
