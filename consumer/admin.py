@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -26,7 +27,7 @@ def create_topics(settings: Settings, *, partitions: int, replication: int = -1,
     Raises: KafkaException when the broker refuses or cannot be reached within `timeout` seconds."""
     kafka = settings.kafka
     names = [kafka.input_topic, kafka.output_topic, kafka.dead_letter_topic]
-    admin = AdminClient(admin_options(settings))
+    admin = AdminClient(admin_options(settings), logger=logging.getLogger("consumer.librdkafka"))
     wanted = [NewTopic(name, num_partitions=partitions, replication_factor=replication) for name in names]
     created = []
     for name, outcome in admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout).items():
