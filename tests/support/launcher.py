@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ import confluent_kafka
 STEPS = {
     "while_joining": "the group has given partitions, the service has not seen them yet",
     "while_seating": "a partition's meta was read, the partition is not seated",
-    "while_restoring": "a seated partition's log is being read again",
     "before_begin": "a batch is in hand, no transaction is open",
     "half_way_through_produce": "half of the batch's first records are in the log, not committed",
     "after_send_offsets": "the transaction has everything, the commit was not asked for",
@@ -31,7 +31,6 @@ STEPS = {
     "after_commit": "Kafka has the batch, Redis does not",
     "while_applying": "the script was sent to Redis, its answer not read",
     "half_way_through_apply": "one partition's script has run, another's has not",
-    "after_apply": "the round is over",
 }
 
 
@@ -48,10 +47,12 @@ class Faults:
             file.truncate(64)
             self._marker = mmap.mmap(file.fileno(), 64)
         self.batch = 2  # records that the last consume() gave
+        self.unwritten = 0  # partitions of the committed batch that were not written to Redis yet
         self.now("starting")
 
     def now(self, step: str) -> None:
         """This step runs from here on."""
+        self.step = step
         self._marker[:64] = step.encode().ljust(64, b"\0")
 
     def wants(self, step: str) -> bool:
@@ -115,6 +116,14 @@ def _consumer(faults: Faults) -> type:
             faults.now("while_joining")
             super().subscribe(topics, **{**callbacks, "on_assign": assigned})
 
+        def poll(self, *args: Any) -> Any:
+            if faults.step == "half_way_through_apply":
+                faults.now("polling")
+            found = super().poll(*args)
+            if found is not None and faults.step == "polling":
+                faults.now("before_begin")
+            return found
+
         def consume(self, *args: Any, **named: Any) -> Any:
             found = super().consume(*args, **named)
             if found:
@@ -143,6 +152,7 @@ def _producer(faults: Faults) -> type:
                 faults.passing("half_way_through_produce")
 
         def send_offsets_to_transaction(self, *args: Any) -> None:
+            faults.unwritten = len(args[0])
             faults.now("sending offsets")
             super().send_offsets_to_transaction(*args)
             faults.passing("after_send_offsets")
@@ -166,46 +176,47 @@ def _producer(faults: Faults) -> type:
 
 
 def _wrap_redis(faults: Faults) -> None:
-    from redis import connection  # noqa: PLC0415 — after Kafka's wrapping
+    from redis.connection import AbstractConnection  # noqa: PLC0415 — after Kafka's wrapping
 
-    from state import store  # noqa: PLC0415
+    from state.store import RedisStore  # noqa: PLC0415
 
-    write, read_meta, load = store.RedisStore.write, store.RedisStore.read_meta, store.RedisStore.load
-    read_response = connection.AbstractConnection.read_response
-    writing = False
+    in_script = False
 
-    def wrapped_write(self: Any, *args: Any, **named: Any) -> Any:
-        nonlocal writing
-        faults.now("while_applying")
-        writing = True
-        try:
-            return write(self, *args, **named)
-        finally:
-            writing = False
-            faults.now("half_way_through_apply")
-            faults.passing("half_way_through_apply")
+    def applying(method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **named: Any) -> Any:
+            nonlocal in_script
+            faults.now("while_applying")
+            in_script = True
+            try:
+                return method(*args, **named)
+            finally:
+                in_script = False
+                faults.now("half_way_through_apply")
+                faults.unwritten -= 1
+                if faults.unwritten > 0:
+                    faults.passing("half_way_through_apply")
 
-    def wrapped_read_response(self: Any, *args: Any, **named: Any) -> Any:
-        if writing:
+        return wrapped
+
+    def seating(method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **named: Any) -> Any:
+            faults.now("while_seating")
+            found = method(*args, **named)
+            faults.passing("while_seating")
+            return found
+
+        return wrapped
+
+    read_response = AbstractConnection.read_response
+
+    def wrapped_read_response(*args: Any, **named: Any) -> Any:
+        if in_script:
             faults.passing("while_applying")
-        return read_response(self, *args, **named)
+        return read_response(*args, **named)
 
-    def wrapped_read_meta(self: Any, *args: Any, **named: Any) -> Any:
-        faults.now("while_seating")
-        found = read_meta(self, *args, **named)
-        faults.passing("while_seating")
-        return found
-
-    def wrapped_load(self: Any, *args: Any, **named: Any) -> Any:
-        faults.now("while_seating")
-        found = load(self, *args, **named)
-        faults.now("while_restoring")
-        return found
-
-    store.RedisStore.write = wrapped_write  # type: ignore[method-assign]
-    store.RedisStore.read_meta = wrapped_read_meta  # type: ignore[method-assign]
-    store.RedisStore.load = wrapped_load  # type: ignore[method-assign]
-    connection.AbstractConnection.read_response = wrapped_read_response  # type: ignore[method-assign]
+    RedisStore.write = applying(RedisStore.write)  # type: ignore[method-assign]
+    RedisStore.read_meta = seating(RedisStore.read_meta)  # type: ignore[method-assign]
+    AbstractConnection.read_response = wrapped_read_response  # type: ignore[method-assign]
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,18 +37,20 @@ class KerasModel:
             self._weights = dict(weights)
         self._units: int = manifest["units"]
         self._network: object | None = None
+        self._lock = threading.Lock()  # scenarios are proven in several threads
 
     def outlooks(self, windows: list[list[tuple[float, ...]]]) -> list[Outlook]:
         if not windows:
             return []
         from model import network  # noqa: PLC0415 — Keras takes seconds to import, and only this needs it
 
-        if self._network is None:
-            self._network = network.build(self.window, 1 + len(self.fields), self._units)
-            network.set_weights(self._network, self._weights)
         seen = [features(window) for window in windows]
         x = np.array([steps for steps, _ in seen], np.float64).astype(np.float32)
-        probabilities, changes = network.run(self._network, x)
+        with self._lock:
+            if self._network is None:
+                self._network = network.build(self.window, 1 + len(self.fields), self._units)
+                network.set_weights(self._network, self._weights)
+            probabilities, changes = network.run(self._network, x)
         low, high = self._interval
         found = []
         for window, (_, scale), probability, change in zip(
