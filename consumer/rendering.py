@@ -28,12 +28,11 @@ def sparkline(values: Iterable[float], width: int = 24) -> str:
     low, high = min(finite), max(finite)
     if low == high:
         return "".join(_BARS[3] if math.isfinite(value) else " " for value in shown)
-    # Scaled before they are subtracted: ±1e308 are legal values, and their difference would be infinite.
-    size = max(abs(low), abs(high))
-    bottom, span = low / size, high / size - low / size
-    top = len(_BARS) - 1
+    # ±1e308 are legal values, and their difference is infinite; halves of them are not.
+    scale = 1.0 if math.isfinite(high - low) else 0.5
+    span, top = high * scale - low * scale, len(_BARS) - 1
     return "".join(
-        _BARS[round((value / size - bottom) / span * top)] if math.isfinite(value) else " " for value in shown
+        _BARS[round((value * scale - low * scale) / span * top)] if math.isfinite(value) else " " for value in shown
     )
 
 
