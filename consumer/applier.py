@@ -1,0 +1,129 @@
+"""Applier: Redis follows what Kafka has committed.
+
+One scripted call per partition and round. What it meets decides: written; rings damaged from outside (rewritten from
+memory); meta gone (Redis lost its data while we live: memory is written under a new generation); somebody else's
+meta (seat the partition anew). `Unavailable` leaves everything pending: the same call is made again later."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from state.layout import Delta, Meta
+from state.store import Broken, Outcome
+
+if TYPE_CHECKING:
+    from consumer.metrics import Metrics
+    from consumer.partition import Partition
+    from state.store import RedisStore
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 2048  # rings per call when a whole generation is written: Redis serves nobody else meanwhile
+REPAIRS = 3  # times a call may find further damage before the whole partition is written anew
+
+
+class Applied(Enum):
+    """What became of a partition's pending changes."""
+
+    DONE = "done"
+    CONFLICT = "conflict"  # another writer: seat the partition anew
+
+
+def new_generation() -> str:
+    """A name for a set of rings, never used twice."""
+    return secrets.token_hex(8)
+
+
+class Applier:
+    """Writes partitions' folded changes. Owned by the engine thread; one store, never two calls at once."""
+
+    def __init__(self, store: RedisStore, metrics: Metrics) -> None:
+        self._store, self._metrics = store, metrics
+
+    def apply(self, partition: Partition) -> Applied:
+        """Make Redis hold what memory holds. Raises: Unavailable (call again), StoreRefused."""
+        then = replace(partition.target, watermark=partition.watermark, rejected=partition.rejected)
+        delta = partition.delta or Delta.empty(partition.history.channels)
+        for _ in range(REPAIRS):
+            outcome = self._store.write(partition.number, partition.stored, then, delta)
+            if isinstance(outcome, Broken):
+                if outcome.stocks_lost:
+                    logger.error(
+                        "the set of stocks of partition %d was damaged in Redis: writing it anew", partition.number
+                    )
+                    return self._write_all(partition, partition.stored)
+                delta = self._repaired(partition, delta, outcome.positions)
+                continue
+            if outcome is Outcome.APPLIED:
+                partition.stored, partition.delta, partition.conflicts = then, None, 0
+                return Applied.DONE
+            return self._conflict(partition)
+        return self._write_all(partition, partition.stored)
+
+    def _conflict(self, partition: Partition) -> Applied:
+        found = self._store.read_meta(partition.number)
+        if found is not None or partition.stored is None:
+            logger.warning(
+                "partition %d is at watermark %s of generation %s in Redis, expected %s of %s: another writer, or a "
+                "Redis put back from a snapshot; seating it anew",
+                partition.number,
+                found.watermark if found else None,
+                found.generation if found else None,
+                partition.stored.watermark if partition.stored else None,
+                partition.stored.generation if partition.stored else None,
+            )
+            return Applied.CONFLICT
+        logger.error(
+            "Redis lost the histories of partition %d: writing all %d stocks again from memory",
+            partition.number,
+            len(partition.history),
+        )
+        return self._write_all(partition, None)
+
+    def _write_all(self, partition: Partition, expect: Meta | None) -> Applied:
+        """All of memory under a new generation: chunks first, meta last, so that readers see all of it or nothing."""
+        history, number = partition.history, partition.number
+        then = replace(
+            partition.target, generation=new_generation(), watermark=partition.watermark, rejected=partition.rejected
+        )
+        for first in range(0, len(history), CHUNK):
+            rows = np.arange(first, min(first + CHUNK, len(history)))
+            if (
+                self._store.stage(number, expect, then.generation, then.depth, history.rewrite(rows))
+                is not Outcome.APPLIED
+            ):
+                return Applied.CONFLICT
+        if self._store.write(number, expect, then, Delta.empty(history.channels)) is not Outcome.APPLIED:
+            return Applied.CONFLICT
+        partition.target = partition.stored = then
+        partition.delta, partition.conflicts = None, 0
+        return Applied.DONE
+
+    def _repaired(self, partition: Partition, delta: Delta, positions: list[int]) -> Delta:
+        """The delta with the rings at `positions` replaced, whole, by what memory holds."""
+        history = partition.history
+        broken = np.zeros(len(delta.stocks), np.bool_)
+        broken[positions] = True
+        stocks = [delta.stocks[i] for i in positions]
+        logger.error(
+            "%d rings of partition %d were damaged in Redis (%s …): rewriting them",
+            len(stocks),
+            partition.number,
+            stocks[0],
+        )
+        self._metrics.rings_repaired.inc(len(stocks))
+        healthy = delta.records[np.repeat(~broken, delta.counts)]
+        rewritten = history.rewrite(np.array([history.row_of[stock] for stock in stocks], np.int64))
+        return Delta(
+            stocks=[stock for stock, bad in zip(delta.stocks, broken.tolist(), strict=True) if not bad] + stocks,
+            counts=np.concatenate((delta.counts[~broken], rewritten.counts)),
+            records=np.concatenate((healthy, rewritten.records)),
+            new=np.concatenate((delta.new[~broken], rewritten.new)),
+            rewrite=np.concatenate((delta.rewrite[~broken], rewritten.rewrite)),
+        )

@@ -1,0 +1,195 @@
+"""A batch: one round's records of several partitions, staged together, published in one transaction.
+
+Partitions are staged apart (each has its own history) but predicted in one call: the network costs little more
+for many windows than for one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from consumer.outputs import dead_letter, format_ts, traceparent
+from consumer.stage import Staged, admit, consecutive_rejections, judge, predictable
+from model.predictor import Predictions
+from state.layout import FALLING, FLIPPED, PREDICTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from consumer.events import EventDecoder, Record
+    from consumer.metrics import Metrics
+    from consumer.outputs import Outgoing
+    from consumer.partition import Partition
+    from model.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Staged parts, and the group's next offsets that go with them."""
+
+    parts: list[tuple[Partition, Staged]]
+    due: list[
+        tuple[Partition, int]
+    ]  # next offsets to commit: of the parts, and of partitions seated for the first time
+
+
+class Stager:
+    """Turns a round's records into a batch. Pure but for the clock and the timings it observes."""
+
+    def __init__(
+        self, decoder: EventDecoder, predictor: Predictor, metrics: Metrics, max_stocks: int, limit: int
+    ) -> None:
+        self._decoder, self._predictor, self._metrics = decoder, predictor, metrics
+        self._max_stocks, self._limit = max_stocks, limit
+
+    def stage(self, taken: Sequence[tuple[Partition, Sequence[Record]]]) -> list[tuple[Partition, Staged]]:
+        """Each partition's records, non-empty and from its `next_offset` on, staged."""
+        clock, observe = time.perf_counter, self._metrics.stage_seconds.observe
+        started = clock()
+        decoded = [self._decoder.decode(records) for _, records in taken]
+        observe((done := clock()) - started, "decode")
+
+        started = done
+        admitted, wanted, windows = [], [], []
+        for (partition, _), events in zip(taken, decoded, strict=True):
+            part = admit(partition.history, events, self._max_stocks)
+            admitted.append(part)
+            wanted.append(predictable(part, self._predictor.min_history))
+            windows.append(partition.history.windows(part.updates, wanted[-1]))
+        stacked = windows[0] if len(windows) == 1 else np.concatenate(windows)
+        history_seconds = (done := clock()) - started
+
+        started = done
+        predictions = self._predictor.predict(stacked)
+        observe((done := clock()) - started, "predict")
+
+        started = done
+        thresholds = (self._predictor.falling_on, self._predictor.falling_off)
+        staged: list[tuple[Partition, Staged]] = []
+        trips: dict[int, int] = {}
+        first = 0
+        for (partition, records), part, want in zip(taken, admitted, wanted, strict=True):
+            mine = _rows(predictions, first, first + len(want))
+            first += len(want)
+            falling_before = partition.history.falling(part.updates.row[part.updates.start])
+            entries, unpredicted, scores = judge(part, falling_before, want, mine, thresholds)
+            rejections = part.events.rejections + part.rejections + unpredicted
+            rejections.sort(key=lambda rejection: rejection.position)
+            silent = _first_at(records, partition.output_from)
+            rejected, trip = consecutive_rejections(partition.rejected, len(records), rejections, silent, self._limit)
+            if trip is not None:
+                trips[partition.number] = trip
+            staged.append(
+                (
+                    partition,
+                    Staged(records, silent, part, entries, scores, rejections, rejected, records[-1].offset() + 1),
+                )
+            )
+        observe(history_seconds + clock() - started, "history")
+        return self._cut(taken, trips) if trips else staged
+
+    def _cut(
+        self, taken: Sequence[tuple[Partition, Sequence[Record]]], trips: dict[int, int]
+    ) -> list[tuple[Partition, Staged]]:
+        """Once more without the records from a trip on. Rare, so simple beats fast."""
+        left = []
+        for partition, records in taken:
+            kept = records[: trips.get(partition.number, len(records))]
+            if kept:
+                left.append((partition, kept))
+            else:
+                partition.breaker_open = True  # nothing of it is staged that could be undone
+        again = self.stage(left) if left else []
+        return [(partition, replace(part, tripped=partition.number in trips)) for partition, part in again]
+
+
+def predictions_of(partition: Partition, staged: Staged) -> Iterator[Outgoing]:
+    """The records to produce to the output topic, in log order."""
+    events, source, entries = staged.admitted.events, staged.admitted.source, staged.entries
+    chosen = np.flatnonzero((entries["flags"] & PREDICTED != 0) & (staged.position >= staged.silent))
+    chosen = chosen[np.argsort(source[chosen])]
+    entries = entries[chosen]
+    flags = entries["flags"]
+    encode, records = partition.encoder.encode, staged.records
+    for position, ts, value, falling, probability, flipped, forecast, low, high, offset in zip(
+        events.position[source[chosen]].tolist(),
+        entries["ts"].tolist(),
+        entries["values"][:, 0].tolist(),
+        (flags & FALLING != 0).tolist(),
+        entries["probability"].tolist(),
+        (flags & FLIPPED != 0).tolist(),
+        entries["forecast"].tolist(),
+        entries["low"].tolist(),
+        entries["high"].tolist(),
+        entries["offset"].tolist(),
+        strict=True,
+    ):
+        record = records[position]
+        key = record.key() or b""  # an update's key is its stock
+        value_bytes = encode(key, ts, value, falling, probability, flipped, forecast, low, high, offset)
+        yield key, value_bytes, traceparent(record)
+
+
+def dead_letters_of(
+    partition: Partition, topic: str, staged: Staged, failed_at_ms: int, version: str
+) -> Iterator[Outgoing]:
+    """The records to produce to the dead-letter topic, in log order."""
+    source, failed_at = (topic, partition.number), format_ts(failed_at_ms)
+    for rejection in staged.rejections:
+        if rejection.position >= staged.silent:
+            yield dead_letter(staged.records[rejection.position], rejection, source, failed_at, version)
+
+
+def count(metrics: Metrics, staged: Staged, now_ms: int) -> None:
+    """Move the metrics by what a committed part held; what was restored moves none."""
+    admitted, entries = staged.admitted, staged.entries
+    events, live = admitted.events, staged.position >= staged.silent
+    predicted = live & (entries["flags"] & PREDICTED != 0)
+    predictions = int(np.count_nonzero(predicted))
+    refused = [r.reason for r in staged.rejections if r.position >= staged.silent]
+    duplicates = int(np.count_nonzero(events.position[admitted.duplicates] >= staged.silent))
+    consumed = staged.live
+    metrics.events_consumed.inc(consumed)
+    metrics.predictions_published.inc(predictions)
+    for reason in set(refused):
+        metrics.dead_letters.labels(reason).inc(refused.count(reason))
+    metrics.events_skipped.labels("duplicate").inc(duplicates)
+    metrics.events_skipped.labels("warming_up").inc(consumed - predictions - len(refused) - duplicates)
+    flipped = entries["flags"][predicted & (entries["flags"] & FLIPPED != 0)]
+    falling = int(np.count_nonzero(flipped & FALLING))
+    metrics.flips.labels("falling").inc(falling)
+    metrics.flips.labels("not_falling").inc(len(flipped) - falling)
+    _count_scores(metrics, staged, live)
+    timestamps = events.timestamp[admitted.source[predicted]]
+    metrics.event_to_prediction_seconds.observe((now_ms - timestamps[timestamps >= 0]) / 1000)
+    if live.any():
+        metrics.last_event_timestamp.set(int(entries["ts"][live].max()) / 1000)
+
+
+def _count_scores(metrics: Metrics, staged: Staged, live: NDArray[np.bool_]) -> None:
+    scores = staged.scores
+    settled = live[scores.position]
+    number = int(np.count_nonzero(settled))
+    if number:
+        metrics.forecast_abs_error.add(float(scores.error[settled].sum()), number)
+        metrics.naive_abs_error.add(float(scores.naive[settled].sum()), number)
+        hits = int(np.count_nonzero(scores.hit[settled]))
+        metrics.interval_hits.labels("true").inc(hits)
+        metrics.interval_hits.labels("false").inc(number - hits)
+
+
+def _rows(predictions: Predictions, first: int, last: int) -> Predictions:
+    rows = slice(first, last)
+    return Predictions(**{field.name: getattr(predictions, field.name)[rows] for field in fields(predictions)})
+
+
+def _first_at(records: Sequence[Record], offset: int) -> int:
+    """Position of the first record at or after `offset`."""
+    if records[0].offset() >= offset:
+        return 0
+    return next((i for i, record in enumerate(records) if record.offset() >= offset), len(records))

@@ -1,0 +1,67 @@
+"""One assigned partition: its history, where it stands in the log, and what Redis is known to hold of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumer.outputs import PredictionEncoder
+    from state.history import History
+    from state.layout import Delta, Meta
+
+
+class Standing(Enum):
+    """What the engine may do with a partition."""
+
+    WAITING = "waiting to be seated"
+    SEATED = "seated"
+    STOPPED = "stopped"  # only an operator can go on; the log line said how
+
+
+@dataclass
+class Partition:
+    """Owned by the engine thread. All but `number` is meaningful only once seated."""
+
+    number: int
+    standing: Standing = Standing.WAITING
+    why: str = ""  # it waits or is stopped
+    history: History = field(init=False)
+    encoder: PredictionEncoder = field(init=False)
+    next_offset: int = 0  # the next record to take; our own bookkeeping
+    output_from: int = 0  # records below it are folded without output
+    committed: int | None = None  # the group's next offset as we know it
+    stored: Meta | None = None  # what Redis holds, by our last word with it
+    target: Meta = field(init=False)  # what it shall hold: generation and all but the watermark
+    delta: Delta | None = None  # folded and committed, not yet known to be in Redis
+    rejected: int = 0  # consecutive dead letters, late ones aside
+    breaker_open: bool = False
+    conflicts: int = 0  # writes in a row that found somebody else's state
+    retired: list[str] = field(default_factory=list)  # generations in Redis to delete in the background
+    adrift: bool = False  # the consumer may stand elsewhere than next_offset: seek before the next take
+
+    @property
+    def active(self) -> bool:
+        """Whether its records are taken."""
+        return self.standing is Standing.SEATED and not self.breaker_open
+
+    @property
+    def watermark(self) -> int:
+        """Offset of the last record folded."""
+        return self.next_offset - 1
+
+    @property
+    def restoring(self) -> bool:
+        """Whether it folds without output still."""
+        return self.standing is Standing.SEATED and self.next_offset < self.output_from
+
+    @property
+    def owed(self) -> int:
+        """The next offset that the group should have committed."""
+        return max(self.next_offset, self.output_from)
+
+    @property
+    def applied(self) -> bool:
+        """Whether Redis holds all that was folded."""
+        return self.delta is None and self.stored is not None and self.stored.watermark == self.watermark

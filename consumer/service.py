@@ -1,0 +1,210 @@
+"""The service: joins the parts, starts the engine's thread, and waits for signals.
+
+The main thread does nothing else, because a Python signal handler runs only between two bytecodes of the main
+thread: inside a C call of the engine's it would wait as long as that call."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from consumer.admin import describe
+from consumer.applier import Applier
+from consumer.batch import Stager
+from consumer.engine import Engine, EngineFailed
+from consumer.events import EventDecoder
+from consumer.http import HttpServer
+from consumer.kafka_options import admin_options, consumer_options, producer_options
+from consumer.metrics import Metrics
+from consumer.seater import Seater, TopicIdentity
+from consumer.seating import Policy, SeatingRefused
+from consumer.sink import Sink
+from consumer.source import CALL_TIMEOUT, LIBRDKAFKA, Source, SourceAway
+from model.bundle import BadBundle
+from model.predictor import Predictor
+from state.errors import StoreRefused, Unavailable
+from state.store import RedisStore
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from consumer.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_SECONDS = 10.0  # from a signal to the end, whatever hangs
+
+
+class CannotStart(Exception):
+    """Something is wrong that waiting will not mend; the message names cause and way on."""
+
+
+def run(settings: Settings, *, accept_gap: bool = False) -> int:
+    """Run one worker until a signal ends it. Returns the exit code: 0 after an orderly end.
+
+    Raises: CannotStart before the group is joined."""
+    stop = _Stop()
+    metrics = Metrics()
+    store = _store(settings)
+    predictor = _predictor(settings)
+    metrics.model_info.labels(predictor.version).set(1)
+    admin = AdminClient(admin_options(settings), logger=LIBRDKAFKA)
+    source = Source(
+        consumer_options(settings),
+        settings.kafka.input_topic,
+        incremental=settings.kafka.incremental,
+        on_error=lambda text: engine.kafka_error(text),  # noqa: PLW0108  # the engine comes later
+    )
+    sink = Sink(producer_options(settings), stopping=stop.asked)
+    decoder = EventDecoder(predictor.fields, settings.events.max_bytes, settings.events.max_ahead)
+    engine = Engine(
+        source=source,
+        sink=sink,
+        store=store,
+        stager=Stager(decoder, predictor, metrics, settings.history.max_stocks, settings.dead_letters.max_consecutive),
+        seater=Seater(
+            source,
+            store,
+            predictor,
+            metrics,
+            identify=lambda: _identity(admin, settings.kafka.input_topic),
+            depth=settings.history.depth,
+            policy=Policy(settings.kafka.start, settings.restore.max_records, accept_gap),
+        ),
+        applier=Applier(store, metrics),
+        metrics=metrics,
+        output_topic=settings.kafka.output_topic,
+        dead_letter_topic=settings.kafka.dead_letter_topic,
+        max_events=settings.batch.max_events,
+        max_wait=settings.batch.max_wait,
+        live_namesake=lambda: _namesake(admin, settings, source.member_id()),
+        stopping=stop.asked,
+        version=version("downtick"),
+    )
+    try:
+        http = HttpServer(
+            settings.http.host,
+            settings.http.port,
+            metrics.registry,
+            beat=lambda: engine.beat,
+            troubles=lambda: engine.troubles,
+        )
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {settings.http.host}:{settings.http.port}: {error.strerror}; set http.host or http.port"
+        ) from error
+    logger.info("serving /metrics, /live and /ready on http://%s:%d", settings.http.host, http.port)
+    worker = _Worker(engine)
+    worker.start()
+    stop.wait_for(worker)
+    http.close()
+    return worker.exit_code
+
+
+class _Worker(threading.Thread):
+    """The engine's thread, and how it ended."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(name="engine", daemon=True)
+        self._engine = engine
+        self.exit_code = 1
+
+    def run(self) -> None:
+        try:
+            self._engine.run()
+        except (EngineFailed, SeatingRefused, StoreRefused) as error:
+            logger.error("stopped: %s", error)  # noqa: TRY400  # the message says it all
+        except Exception:
+            logger.exception("stopped by a bug: nothing was committed that is not whole; please report this")
+        else:
+            logger.info("stopped")
+            self.exit_code = 0
+
+
+class _Stop:
+    """Whether the worker was asked to stop. Signals are taken from construction on, in the main thread."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signal)
+
+    def _signal(self, number: int, _: FrameType | None) -> None:
+        if self._asked.is_set():
+            os._exit(128 + number)  # a second signal: at once, and nothing that is left behind is lost
+        self._asked.set()
+
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def wait_for(self, worker: _Worker) -> None:
+        """Until the worker has ended; once asked to stop, at most SHUTDOWN_SECONDS longer."""
+        while worker.is_alive() and not self._asked.wait(0.2):
+            pass
+        if self._asked.is_set():
+            logger.info("draining: asked to stop")
+            worker.join(SHUTDOWN_SECONDS - 0.5)
+            if worker.is_alive():
+                logger.error(
+                    "not done %.0f s after the signal: leaving what is in hand to the next worker", SHUTDOWN_SECONDS
+                )
+                logging.shutdown()
+                os._exit(1)
+
+
+def _store(settings: Settings) -> RedisStore:
+    """Redis, checked once: what configuration makes impossible must stop the start. That it is away must not."""
+    store = RedisStore(
+        settings.redis.url.get_secret_value(),
+        cluster=settings.redis.cluster,
+        prefix=settings.redis.key_prefix,
+        group=settings.kafka.group_id,
+        topic=settings.kafka.input_topic,
+    )
+    try:
+        store.check()
+    except StoreRefused as error:
+        raise CannotStart(str(error)) from error
+    except Unavailable as error:
+        logger.warning("Redis is away, waiting: %s", error)
+    return store
+
+
+def _predictor(settings: Settings) -> Predictor:
+    try:
+        predictor = Predictor.load(settings.model.path)
+    except BadBundle as error:
+        raise CannotStart(f"the model cannot be used: {error}") from error
+    if predictor.reach > settings.history.depth:
+        raise CannotStart(
+            f"the model reaches back {predictor.reach} values, history.depth keeps {settings.history.depth}: raise "
+            f"history.depth to {predictor.reach} or more"
+        )
+    predictor.warm()
+    logger.info("model %s loaded, verified and warm", predictor.version, extra={"model": predictor.version})
+    return predictor
+
+
+def _identity(admin: AdminClient, topic: str) -> TopicIdentity:
+    try:
+        cluster_id, topic_id, _ = describe(admin, topic, timeout=CALL_TIMEOUT)
+    except KafkaException as error:
+        raise SourceAway(f"describing topic {topic}: {error}") from error
+    return TopicIdentity(cluster_id, topic_id)
+
+
+def _namesake(admin: AdminClient, settings: Settings, member_id: str) -> bool:
+    """Whether another member of the group carries this worker's name (its client.id)."""
+    group = settings.kafka.group_id
+    try:
+        found = admin.describe_consumer_groups([group], request_timeout=CALL_TIMEOUT)[group].result()
+    except KafkaException as error:
+        raise SourceAway(f"describing group {group}: {error}") from error
+    return any(member.client_id == settings.worker and member.member_id != member_id for member in found.members)

@@ -1,0 +1,235 @@
+"""Source: the input topic as one engine sees it. All that confluent_kafka.Consumer is asked stands here.
+
+Callbacks only note what happened and never raise: an exception out of one would lose gathered records. They assign
+new partitions paused, so that nothing is handed out before a partition is seated and sought to its offset."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from consumer.events import Record
+
+logger = logging.getLogger(__name__)
+LIBRDKAFKA = logging.getLogger("consumer.librdkafka")
+
+CALL_TIMEOUT = 3.0  # seconds a question to the brokers may take; the engine asks again next round
+_MOVED = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001  # librdkafka's public names
+
+
+class SourceAway(Exception):
+    """The brokers did not answer, or not yet. Ask again next round."""
+
+
+class SourceLost(Exception):
+    """Gathered records may be lost: seek every partition to its own next offset and go on."""
+
+
+class SourceFatal(Exception):
+    """The consumer is of no more use: another member took its static place, or librdkafka says so."""
+
+
+class Change(NamedTuple):
+    """One change of the assignment, in the order in which they came."""
+
+    event: Literal["assigned", "revoked", "lost"]
+    partitions: tuple[int, ...]
+
+
+@dataclass
+class Taken:
+    """What one round got."""
+
+    records: dict[int, list[Record]] = field(default_factory=dict)  # by partition, in offset order
+    ends: dict[int, int] = field(default_factory=dict)  # partition → next offset, where the log's end was reached
+    displaced: set[int] = field(default_factory=set)  # the offset sought does not exist there
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.ends or self.displaced)
+
+
+class Source:
+    """One consumer of one topic. Owned by the engine thread.
+
+    Args:
+        options: librdkafka's, complete.
+        incremental: whether rebalances take and give single partitions (cooperative, KIP-848) or all (eager).
+        on_error: told each error that concerns the whole client, in words."""
+
+    def __init__(
+        self, options: Mapping[str, Any], topic: str, *, incremental: bool, on_error: Callable[[str], None]
+    ) -> None:
+        self.topic = topic
+        self.changes: deque[Change] = deque()
+        self._incremental = incremental
+        self._on_error = on_error
+        self._consumer = Consumer({**options, "error_cb": self._error}, logger=LIBRDKAFKA)
+        self._paused: set[int] = set()
+        self._fatal = ""
+        self.max_poll_interval = int(options.get("max.poll.interval.ms", 300_000)) / 1000  # librdkafka's default
+
+    def join(self) -> None:
+        """Ask for a place in the group. Partitions come through `changes`, during `take`."""
+        self._consumer.subscribe([self.topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
+
+    def take(self, max_records: int, wait: float, linger: float) -> Taken:
+        """Up to `max_records` records: the first within `wait` seconds, then what is there, lingering if asked.
+
+        Raises: SourceLost if the client raised, because then it may have dropped what it had gathered."""
+        taken = Taken()
+        try:
+            # consume(n, t) alone would always wait t: poll for the first, then drain.
+            first = self._consumer.poll(wait)
+            if first is None:
+                return taken
+            self._sort(taken, [first])
+            if max_records > 1:
+                self._sort(taken, self._consumer.consume(max_records - 1, linger))
+        except (KafkaException, RuntimeError) as error:
+            raise SourceLost(str(error)) from error
+        finally:
+            if self._fatal:
+                raise SourceFatal(self._fatal)
+        return taken
+
+    def _sort(self, taken: Taken, messages: list[Message]) -> None:
+        records = taken.records
+        for message in messages:
+            error = message.error()
+            if error is None:
+                partition = message.partition()
+                if (
+                    partition in records
+                ):  # type ignored below: the stubs allow for str and None, which records never are
+                    records[partition].append(message)  # type: ignore[arg-type]
+                else:
+                    records[partition] = [message]  # type: ignore[index, list-item]
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's public name
+                taken.ends[message.partition()] = message.offset()  # type: ignore[index, assignment]  # set on EOF
+            elif error.code() in _MOVED:
+                taken.displaced.add(message.partition())  # type: ignore[arg-type]  # set on partition errors
+            else:
+                self._error(error)
+
+    # What callbacks do: note, and keep new partitions silent.
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # From the end and paused: nothing is fetched, and no committed offset is looked up behind our back.
+        start = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+        try:
+            if self._incremental:
+                consumer.incremental_assign(start)
+            else:
+                consumer.assign(start)
+            if start:
+                consumer.pause(start)
+        except KafkaException as error:  # e.g. the assignment is already gone again
+            self._on_error(f"assignment failed: {error}")
+        if not self._incremental:
+            self._paused.clear()
+        self._paused.update(p.partition for p in partitions)
+        self.changes.append(Change("assigned", tuple(p.partition for p in partitions)))
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self.changes.append(Change("revoked", tuple(p.partition for p in partitions)))
+
+    def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self.changes.append(Change("lost", tuple(p.partition for p in partitions)))
+
+    def _error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error.str()
+        self._on_error(error.str())
+
+    # Questions and moves. All raise SourceAway when the brokers do not answer.
+
+    def committed(self, partitions: Iterable[int]) -> dict[int, int | None]:
+        """Committed next offset of each partition, None without one. Waits for open transactions to end."""
+        asked = [TopicPartition(self.topic, p) for p in partitions]
+        try:
+            answers = self._consumer.committed(asked, timeout=CALL_TIMEOUT)
+        except KafkaException as error:
+            raise SourceAway(f"committed offsets: {error}") from error
+        found: dict[int, int | None] = {}
+        for answer in answers:
+            if answer.error is not None:
+                raise SourceAway(f"committed offset of partition {answer.partition}: {answer.error}")
+            found[answer.partition] = answer.offset if answer.offset >= 0 else None
+        return found
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """First offset of the log, and the next one that will be readable (the last stable offset)."""
+        try:
+            bounds = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=CALL_TIMEOUT)
+        except KafkaException as error:
+            raise SourceAway(f"log of partition {partition}: {error}") from error
+        if bounds is None:
+            raise SourceAway(f"log of partition {partition}: no answer within {CALL_TIMEOUT:.0f} s")
+        return bounds
+
+    def trouble(self) -> str:
+        """Why the topic cannot be read now, in words; "" when its brokers answer."""
+        try:
+            topic = self._consumer.list_topics(self.topic, timeout=1.0).topics[self.topic]
+        except KafkaException as error:
+            return str(error.args[0].str())
+        return topic.error.str() if topic.error is not None else ""
+
+    def known_end(self, partition: int) -> int | None:
+        """The log's end as the last fetch told it, without asking; None if none did."""
+        try:
+            bounds = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+        except KafkaException:
+            return None
+        return bounds[1] if bounds is not None and bounds[1] >= 0 else None
+
+    def seek(self, offsets: Mapping[int, int]) -> None:
+        """Go on from these offsets; records on the way from elsewhere are dropped by the client."""
+        for partition, offset in offsets.items():
+            try:
+                self._consumer.seek(TopicPartition(self.topic, partition, offset))
+            except KafkaException as error:  # a partition just assigned may not be started yet
+                raise SourceAway(f"seek partition {partition} to {offset}: {error}") from error
+
+    def hold(self, partitions: Iterable[int]) -> None:
+        """Hand out nothing of these until they are released."""
+        self._switch(self._consumer.pause, set(partitions) - self._paused)
+        self._paused.update(partitions)
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """Hand out records of these again."""
+        released = self._paused.intersection(partitions)
+        self._switch(self._consumer.resume, released)
+        self._paused -= released
+
+    def _switch(self, call: Callable[[list[TopicPartition]], None], partitions: set[int]) -> None:
+        if not partitions:
+            return
+        try:
+            call([TopicPartition(self.topic, p) for p in sorted(partitions)])
+        except KafkaException as error:
+            raise SourceAway(f"pause or resume: {error}") from error
+
+    def group_metadata(self) -> object | None:
+        """What fences the transaction's offsets by this member's generation; None while it has no place.
+
+        Offsets sent with an empty member id would not be fenced at all."""
+        if not self.member_id():
+            return None
+        metadata: object = self._consumer.consumer_group_metadata()
+        return metadata
+
+    def member_id(self) -> str:
+        """This member's id in the group; "" while it has none."""
+        return self._consumer.memberid() or ""
+
+    def close(self) -> None:
+        """Leave the group. Callbacks may run."""
+        self._consumer.close()

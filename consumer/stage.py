@@ -1,0 +1,279 @@
+"""Stage: what one batch of one partition's records will change and say. Pure: histories are read, nothing is moved.
+
+    events → admit (late? duplicate? too many stocks?) → windows → [predictor] → judge (flags, scores) → Staged
+
+All of it is a function of (history, records, bundle). A stock may occur any number of times in a batch: its updates
+stand next to each other (grouped by row, in log order), so "the one before" is one position to the left, or the
+history where a group begins. Nothing depends on where the log was cut into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from consumer.events import Rejection
+from state.history import Updates
+from state.layout import FALLING, FLIPPED, PREDICTED, record_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from consumer.events import Events, Record
+    from model.predictor import Predictions
+    from state.history import History, Records
+
+_T = TypeVar("_T", bound=np.generic)
+
+SCORE_CAP = 1e6  # window scales; one wrong decimal point must not drown the sums of a year
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """One partition's events, sorted into updates of its history and the rest."""
+
+    events: Events
+    updates: Updates
+    source: NDArray[np.int64]  # (n,) position in `events` of each update
+    before: Records  # (groups,) each row's newest record before the batch
+    rejections: list[Rejection]  # `stock_limit` and `late`
+    duplicates: NDArray[np.int64]  # (d,) positions in `events`
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Forecasts whose next value has come, in the unit of the window that made them (capped at SCORE_CAP)."""
+
+    position: NDArray[np.int64]  # (k,) positions of the updates that settled them
+    error: NDArray[np.float64]  # (k,) |value − forecast| / scale
+    naive: NDArray[np.float64]  # (k,) |value − last value| / scale
+    hit: NDArray[np.bool_]  # (k,) within [low, high]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a batch of one partition's records will change and say."""
+
+    records: Sequence[Record]
+    silent: int  # records before this position are folded without output: they were published before
+    admitted: Admitted
+    entries: Records  # (n,) the updates as records of their rings
+    scores: Scores
+    rejections: list[Rejection]  # all of them, by position
+    rejected: int  # consecutive dead letters at the end of the batch, `late` aside
+    next_offset: int
+    tripped: bool = False  # the circuit breaker left out the records that follow
+
+    @property
+    def live(self) -> int:
+        """How many records are published and counted."""
+        return len(self.records) - self.silent
+
+    @property
+    def position(self) -> NDArray[np.int64]:
+        """(n,) position in `records` of each update."""
+        return self.admitted.events.position[self.admitted.source]
+
+
+def admit(history: History, events: Events, max_stocks: int) -> Admitted:
+    """Sort events into updates, late ones, duplicates, and those of stocks beyond `max_stocks`."""
+    row, fresh, over = _rows(history, events.stocks, max_stocks)
+    rejections = [
+        Rejection(
+            int(events.position[i]), "stock_limit", f"the partition has {max_stocks:,} stocks, history.max_stocks"
+        )
+        for i in over
+    ]
+    order = np.argsort(row, kind="stable")
+    if over:
+        order = order[row[order] >= 0]
+    row, ts, value = row[order], events.ts[order], events.values[order, 0]
+
+    start = _starts(row)
+    before = history.newest(row[start])
+    previous_ts = _shift(ts, start, before["ts"])
+    if (ts > previous_ts).all():  # the common case: time only rises
+        duplicates = order[:0]
+    else:
+        late = ts < _running_max(previous_ts, start)
+        rejections += [
+            Rejection(
+                int(events.position[i]),
+                "late",
+                f"its time is {newest - then} ms before the newest of {events.stocks[i]!r}",
+            )
+            for i, then, newest in zip(
+                order[late].tolist(), ts[late].tolist(), _running_max(previous_ts, start)[late].tolist(), strict=True
+            )
+        ]
+        order, row, ts, value = order[~late], row[~late], ts[~late], value[~late]
+        start = _starts(row)
+        before = history.newest(row[start])
+        # A duplicate of a duplicate equals the accepted one: comparing neighbours is enough.
+        same = (ts == _shift(ts, start, before["ts"])) & (value == _shift(value, start, before["values"][:, 0]))
+        duplicates, order, row = order[same], order[~same], row[~same]
+        start = _starts(row)
+        before = history.newest(row[start])
+
+    sizes = np.diff(start, append=len(row))
+    rank = np.arange(len(row)) - np.repeat(start, sizes)
+    index = np.repeat(history.count(row[start]), sizes) + rank + 1
+    updates = Updates(row=row, start=start, rank=rank, index=index, values=events.values[order], fresh=fresh)
+    return Admitted(events, updates, order, before, rejections, duplicates)
+
+
+def predictable(admitted: Admitted, min_history: int) -> NDArray[np.int64]:
+    """Positions of the updates whose stock has enough values for a prediction."""
+    return np.flatnonzero(admitted.updates.index >= min_history)
+
+
+def judge(
+    admitted: Admitted,
+    falling_before: NDArray[np.bool_],
+    wanted: NDArray[np.int64],
+    predictions: Predictions,
+    thresholds: tuple[float, float],
+) -> tuple[Records, list[Rejection], Scores]:
+    """Flags and scores: the updates as ring records, the updates without a finite prediction, the settled forecasts.
+
+    Args:
+        falling_before: (groups,) each row's flag before the batch.
+        wanted: positions of the updates that `predictions` are for, in its order.
+        thresholds: falling on at ≥ the first, off at < the second, compared with the unrounded probability."""
+    updates, events, source = admitted.updates, admitted.events, admitted.source
+    n = len(updates.row)
+    entries = np.zeros(n, record_dtype(updates.values.shape[1]))
+    entries["index"], entries["values"] = updates.index, updates.values
+    entries["offset"], entries["ts"] = events.offset[source], events.ts[source]
+    finite = np.isfinite(predictions.probability)
+    for name in ("forecast", "low", "high", "scale", "probability"):
+        column = getattr(predictions, name)
+        finite = finite & np.isfinite(column)
+        entries[name] = np.nan
+    good = wanted[finite]
+    for name in ("forecast", "low", "high", "scale", "probability"):
+        entries[name][good] = getattr(predictions, name)[finite]
+
+    falling, flipped = _hysteresis(entries["probability"], updates.start, falling_before, thresholds)
+    predicted = np.zeros(n, np.bool_)
+    predicted[good] = True
+    entries["flags"] = FALLING * falling + PREDICTED * predicted + FLIPPED * (flipped & predicted)
+    rejections = [
+        Rejection(
+            int(events.position[source[i]]), "model_not_finite", "the model gave no finite numbers for this window"
+        )
+        for i in wanted[~finite].tolist()
+    ]
+    return entries, rejections, _scores(admitted, entries)
+
+
+def consecutive_rejections(
+    rejected: int, count: int, rejections: Sequence[Rejection], first: int, limit: int
+) -> tuple[int, int | None]:
+    """Run length of dead letters after `count` records, and where it would exceed `limit` (None: nowhere).
+
+    Args:
+        rejected: the run before the batch.
+        first: position of the first record that counts (before it all is restored).
+    Late ones neither add nor break a run: they say nothing about the producer's format."""
+    bad = {r.position: r.reason != "late" for r in rejections if r.position >= first}
+    if not any(bad.values()):
+        return (0 if count - first > len(bad) else rejected), None
+    for position in range(first, count):
+        counts = bad.get(position)
+        if counts is None:
+            rejected = 0
+        elif counts:
+            if rejected >= limit:
+                return rejected, position
+            rejected += 1
+    return rejected, None
+
+
+def _rows(history: History, stocks: Sequence[str], max_stocks: int) -> tuple[NDArray[np.int64], list[str], list[int]]:
+    """Row of each event's stock, new stocks given the next rows (−1: over the limit); new stocks; events over it."""
+    known = history.row_of
+    found = [known.get(stock, -1) for stock in stocks]
+    fresh: dict[str, int] = {}
+    over: list[int] = []
+    for i, row in enumerate(found):
+        if row >= 0:
+            continue
+        stock = stocks[i]
+        if stock not in fresh:
+            if len(known) + len(fresh) >= max_stocks:
+                over.append(i)
+                continue
+            fresh[stock] = len(known) + len(fresh)
+        found[i] = fresh[stock]
+    return np.array(found, np.int64), list(fresh), over
+
+
+def _starts(row: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions at which a new row begins; `row` ascending."""
+    if not len(row):
+        return np.zeros(0, np.int64)
+    return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(row[1:] != row[:-1]) + 1))
+
+
+def _shift(column: NDArray[_T], start: NDArray[np.int64], before: NDArray[_T]) -> NDArray[_T]:
+    """Each update's predecessor: its left neighbour, or `before` where a group begins."""
+    out = np.empty_like(column)
+    out[1:] = column[:-1]
+    out[start] = before
+    return out
+
+
+def _running_max(previous: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Maximum of `previous` within each group up to each position.
+
+    Ranks instead of times, lifted by group, let one accumulate serve all groups without overflow."""
+    levels, rank = np.unique(previous, return_inverse=True)
+    group = np.zeros(len(previous), np.int64)
+    group[start[1:]] = 1
+    lift = np.cumsum(group) * len(levels)
+    return levels[np.maximum.accumulate(rank + lift) - lift]
+
+
+def _hysteresis(
+    probability: NDArray[np.float32],
+    start: NDArray[np.int64],
+    before: NDArray[np.bool_],
+    thresholds: tuple[float, float],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Flag after each update, and whether it changed there. NaN and the band between the thresholds keep the flag."""
+    on, off = thresholds
+    wide = probability.astype(np.float64)  # against a float64 threshold NumPy would round the threshold instead
+    rises, drops = wide >= on, wide < off
+    position = np.arange(len(wide))
+    group_start = np.repeat(start, np.diff(start, append=len(wide)))
+    decided = np.maximum.accumulate(np.where(rises | drops, position, -1))
+    carried = np.repeat(before, np.diff(start, append=len(wide)))
+    falling = np.where(decided >= group_start, rises[decided], carried)
+    return falling, falling != _shift(falling, start, before)
+
+
+def _scores(admitted: Admitted, entries: Records) -> Scores:
+    updates, before = admitted.updates, admitted.before
+    forecast = _shift(entries["forecast"], updates.start, before["forecast"])
+    position = np.flatnonzero(~np.isnan(forecast))
+    value = updates.values[position, 0]
+
+    def pending(name: str) -> NDArray[np.float64]:
+        return _shift(entries[name], updates.start, before[name])[position]
+
+    last = _shift(updates.values[:, 0], updates.start, before["values"][:, 0])[position]
+    scale = pending("scale")
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Halved before they are subtracted: ±1e308 must not meet as infinity.
+        error = np.abs(value / 2 - forecast[position] / 2) / scale * 2
+        naive = np.abs(value / 2 - last / 2) / scale * 2
+    return Scores(
+        position=position,
+        error=np.minimum(error, SCORE_CAP),
+        naive=np.minimum(naive, SCORE_CAP),
+        hit=(pending("low") <= value) & (value <= pending("high")),
+    )
