@@ -46,9 +46,13 @@ class Broker:
         self.create_topic(topic, partitions)
 
     def _wait_for_leaders(self, topic: str, partitions: int) -> None:
+        """Metadata names leaders a moment before they serve: ask each for its log."""
+
         def ready() -> bool:
-            found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
-            return len(found) == partitions and all(p.leader >= 0 for p in found.values())
+            try:
+                return len(self.end_offsets(topic)) == partitions
+            except (KafkaException, KeyError):
+                return False
 
         wait_until(ready, within=30, what=f"leaders of {topic}")
 
