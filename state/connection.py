@@ -1,17 +1,17 @@
 """One connection to one Redis server: packed commands out, replies in, and every failure under one of our two names.
 
-redis-py makes the connection (TLS, passwords, protocol); its clients are left aside, because they repeat calls, follow redirections
-and sleep on their own. The engine decides when a call is made again, and its commands have thousands of keys: packing
-them here costs a fifth of what the client's generic packing does."""
+redis-py makes the connection (TLS, passwords, protocol); its clients are left aside, because they repeat calls, follow
+redirections and sleep on their own: here the engine decides when a call is made again. And its commands have thousands
+of keys, which are packed in bulk."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.connection import Connection, parse_url
 from redis.exceptions import (
-    AskError,
     AuthenticationError,
     AuthorizationError,
     RedisError,
@@ -33,6 +33,7 @@ AWAY = {
     "MASTERDOWN": "it is a replica that has lost its primary",
     "CLUSTERDOWN": "the cluster does not serve this slot; look at CLUSTER INFO",
     "TRYAGAIN": "the slot is being moved to another node",
+    "SCRIPT KILL": "someone killed our script",
     "BUSY": "a script of someone else is running for too long",
     "IOERR": "a node of the cluster could not reach another one",
 }
@@ -58,15 +59,36 @@ def pack(*arguments: str | bytes | int, more: int = 0) -> bytes:
     return b"*%d\r\n" % (len(arguments) + more) + pack_arguments(arguments)
 
 
-def explain(error: ResponseError, server: str) -> Unavailable | StoreRefused:
-    """The exception for an error reply. Its text has no secret: a server does not repeat passwords."""
+def explain(error: RedisError, server: str, unknown: Unavailable | None = None) -> Unavailable | StoreRefused:
+    """The exception for an error reply, by its code. Its text has no secret: a server does not repeat passwords."""
     text = f"{error.status_code or ''} {error}".strip()
     code = _AWAY_CODE.search(text)
     if code:
         return Unavailable(f"Redis at {server}: {AWAY[code[1]]} ({text})")
-    if "Script killed by user" in text:
-        return Unavailable(f"Redis at {server}: someone used SCRIPT KILL ({text})")
-    return StoreRefused(f"Redis at {server} refused a call: {text}")
+    return unknown or StoreRefused(f"Redis at {server} refused a call: {text}")
+
+
+def checked(reply: Any, server: str) -> Any:
+    """The reply, unless it is an error. Raises: Unavailable, StoreRefused."""
+    if isinstance(reply, ResponseError):
+        raise explain(reply, server) from reply
+    return reply
+
+
+@contextmanager
+def _our_errors(server: str) -> Iterator[None]:
+    try:
+        yield
+    except (AuthenticationError, AuthorizationError) as error:
+        raise StoreRefused(f"Redis at {server} does not let us in: {error}; look at redis.url") from error
+    except RedisTimeoutError as error:
+        raise Unavailable(f"Redis at {server} is too slow: {error}") from error
+    except ResponseError as error:  # of the handshake: no permission, no such database
+        raise explain(error, server) from error
+    except RedisConnectionError as error:  # LOADING is one of these
+        raise explain(error, server, Unavailable(f"Redis at {server} is away: {error}")) from error
+    except RedisError as error:
+        raise StoreRefused(f"Redis at {server} does not speak its protocol: {error}") from error
 
 
 class Server:
@@ -85,34 +107,23 @@ class Server:
     def call(self, commands: Sequence[Iterable[Bytes]]) -> list[Any]:
         """The replies to packed commands, sent in one go; an error reply stands in its place as a ResponseError.
 
-        Raises: Unavailable if any reply did not come, whatever has happened on the server; StoreRefused for credentials."""
+        Raises: Unavailable if a reply did not come, whatever the server has done; StoreRefused for credentials."""
         connection = self._connection
         replies: list[Any] = []
-        complete = False
         try:
-            for command in commands:
-                for piece in command:
-                    view = memoryview(piece)
-                    for at in range(0, len(view), SEND_BYTES):
-                        connection.send_packed_command([view[at : at + SEND_BYTES]], check_health=False)
-            for _ in commands:
-                try:
-                    replies.append(connection.read_response(disable_decoding=True))
-                except ResponseError as error:
-                    replies.append(error)
-            complete = True
-        except (AuthenticationError, AuthorizationError) as error:
-            raise StoreRefused(f"Redis at {self.name} does not let us in: {error}; look at redis.url") from error
-        except RedisTimeoutError as error:
-            raise Unavailable(f"Redis at {self.name} is too slow: {error}") from error
-        except ResponseError as error:  # of the handshake: NOPERM, a database that is not there, LOADING
-            raise explain(error, self.name) from error
-        except RedisConnectionError as error:
-            raise Unavailable(f"Redis at {self.name} is away: {error}") from error
-        except RedisError as error:
-            raise StoreRefused(f"Redis at {self.name} does not speak its protocol: {error}") from error
+            with _our_errors(self.name):
+                for command in commands:
+                    for piece in command:
+                        view = memoryview(piece)
+                        for at in range(0, len(view), SEND_BYTES):
+                            connection.send_packed_command([view[at : at + SEND_BYTES]], check_health=False)
+                for _ in commands:
+                    try:
+                        replies.append(connection.read_response(disable_decoding=True))
+                    except ResponseError as error:
+                        replies.append(error)
         finally:
-            if not complete:  # replies may still be on their way, and they would be taken for those of the next call
+            if len(replies) < len(commands):  # those on their way would be taken for the next call's
                 connection.disconnect()
         return replies
 
@@ -124,9 +135,10 @@ class Server:
 def connection_options(url: str, timeout: float) -> dict[str, Any]:
     """redis-py's arguments for a connection to `url` that repeats nothing and waits `timeout` seconds for each step.
 
-    Raises: StoreRefused if redis-py cannot read the URL; the message does not repeat it, because it may hold a password."""
+    Raises: StoreRefused if redis-py cannot read the URL; the message does not repeat it: it may hold a password."""
+    read: Any = parse_url  # has no types
     try:
-        options: dict[str, Any] = dict(parse_url(url))
+        options: dict[str, Any] = dict(read(url))
     except ValueError as error:
         raise StoreRefused(
             f"redis.url is not a Redis URL ({type(error).__name__}); write redis://host:6379/0"
@@ -143,16 +155,3 @@ def connection_options(url: str, timeout: float) -> dict[str, Any]:
         "driver_info": None,  # no CLIENT SETINFO: a Redis before 7.2 answers it with an error
         "protocol": 2,
     }
-
-
-__all__ = [
-    "AWAY",
-    "AskError",
-    "Bytes",
-    "ResponseError",
-    "Server",
-    "connection_options",
-    "explain",
-    "pack",
-    "pack_arguments",
-]

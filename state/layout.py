@@ -1,7 +1,7 @@
-"""What Redis holds: the names of the keys, the bytes of a record, the fields of a partition's meta, and one batch of changes.
+"""What Redis holds: names of keys, bytes of a record, fields of a partition's meta, and one batch of changes to them.
 
-Everything here is a value: nothing in this file talks to Redis. A ring is one string of `depth` records of fixed size; the
-stock's i-th value (from 0) is in slot i mod depth. `docs/decisions` and DESIGN section 4 say why."""
+Everything here is a value: nothing in this file talks to Redis. A ring is one string of `depth` records of fixed size;
+the stock's i-th value (from 0) is in slot i mod depth."""
 
 import re
 from collections.abc import Iterator
@@ -65,7 +65,8 @@ class Keys:
 
     @property
     def meta(self) -> str:
-        """Hash: the fields of `Meta`, and `other:<generation>` for each generation with keys that is not the current one."""
+        """Hash: the fields of `Meta`; `stocks`, the size of the current set; `other:<generation>` for each other
+        generation that has keys: the number of the last call that staged it, or `retired`."""
         return f"{self.tag}:meta"
 
     @property
@@ -133,9 +134,9 @@ class Meta:
 class Delta:
     """What one batch changes in one partition's rings: one run of records per stock.
 
-    Shapes: k stocks, all different; `counts`, `new` and `rewrite` are (k,); `records` is (counts.sum(),), grouped by stock in
-    the order of `stocks`, oldest first, with consecutive indices within a stock. A run has 1 to `depth` records: of a longer one
-    only the newest `depth` are given, and they replace the ring."""
+    Shapes: k stocks, all different; `counts`, `new` and `rewrite` are (k,); `records` is (counts.sum(),), grouped by
+    stock in the order of `stocks`, oldest first, with consecutive indices within a stock. A run has 1 to `depth`
+    records: of a longer one only the newest `depth` are given, and they replace the ring."""
 
     stocks: list[str]
     counts: npt.NDArray[np.int64]

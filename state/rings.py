@@ -21,24 +21,21 @@ class Decoded:
 def decode_rings(blobs: Sequence[bytes | None], depth: int, channels: int, keep: int, watermark: int) -> Decoded:
     """The newest `keep` records of each ring; None stands for a key that is missing or has another type.
 
-    A ring is valid if it holds at least one record, its length is that of min(newest index, depth) records, each slot holds the
-    index that belongs there, offsets rise with the index, and the newest one is not past the watermark (a ring that is
-    ahead of its meta would get the same updates twice)."""
+    A ring is valid if it holds at least one record, its length is that of min(newest index, depth) records, each slot
+    holds the index that belongs there, offsets rise with the index, and the newest one is not past the watermark (a
+    ring that is ahead of its meta would get the same updates twice)."""
     dtype = record_dtype(channels)
     size = dtype.itemsize
     lengths = np.fromiter((len(blob) if blob is not None else 0 for blob in blobs), np.int64, len(blobs))
-    # Padding short rings costs nothing where rings are full, and makes one array of them all.
-    joined = b"".join(
-        [(blob or b"").ljust(depth * size, b"\0") for blob in blobs if blob is None or len(blob) <= depth * size]
-    )
     fits = lengths <= depth * size
-    slots = np.zeros((len(blobs), depth), dtype)
-    if fits.all():
-        slots = np.frombuffer(joined, dtype).reshape(len(blobs), depth)
-    else:
-        slots[fits] = np.frombuffer(joined, dtype).reshape(-1, depth)
+    # Padding short rings costs nothing where rings are full, and makes one array of them all.
+    padded = [b"" if blob is None else blob for blob in blobs]
+    joined = b"".join(
+        [blob.ljust(depth * size, b"\0") if len(blob) <= depth * size else bytes(depth * size) for blob in padded]
+    )
+    slots = np.frombuffer(joined, dtype).reshape(len(blobs), depth)
 
-    index = slots["index"].view(np.int64)  # a copy of the column is not needed: fields keep their stride
+    index = slots["index"].view(np.int64)
     newest = index.max(axis=1, initial=0)
     slot = np.arange(depth)
     belongs = newest[:, None] - (newest[:, None] - 1 - slot) % depth

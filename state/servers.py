@@ -1,7 +1,7 @@
-"""Which server answers for a partition: the only one, or the primary that holds the partition's slot in a Redis Cluster.
+"""Which server answers for a partition: the only one, or the primary that holds its slot in a Redis Cluster.
 
-A partition's keys share a hash tag, so each call goes to one server. On a cluster the slots are asked for on first use and after any
-failure: a replica's promotion costs one failed call, and the next one finds the new primary."""
+A partition's keys share a hash tag, so each call goes to one server. On a cluster the slots are asked for on first use
+and after any failure: a replica's promotion costs one failed call, and the next one finds the new primary."""
 
 from binascii import crc_hqx
 from collections.abc import Iterable, Sequence
@@ -25,12 +25,13 @@ def slot_of(tag: str) -> int:
 
 
 class Servers:
-    """The Redis that the settings name. Not thread-safe, never sleeps; a call is sent again only where a cluster's node has
-    answered that it did not take it but another one will."""
+    """The Redis that the settings name. Not thread-safe, never sleeps; a call is sent again only where a node of a
+    cluster has answered that it did not take it but another one will."""
 
     def __init__(self, url: str, *, cluster: bool, timeout: float) -> None:
         self._options = connection_options(url, timeout)
         self._cluster = cluster
+        self.answered = ""  # the server of the last call, for messages
         first = Server(self._options)
         if not cluster:
             self._single = first
@@ -50,12 +51,14 @@ class Servers:
 
         Raises: Unavailable, StoreRefused."""
         if not self._cluster:
+            self.answered = self._single.name
             replies = self._single.call(commands)
             for reply in replies:
                 if isinstance(reply, MovedError | AskError):
                     raise StoreRefused("this Redis is a node of a cluster; set redis.cluster=true")
             return replies
         server = self._owner(slot)
+        self.answered = server.name
         try:
             replies = server.call(commands)
             redirected = [at for at, reply in enumerate(replies) if isinstance(reply, AskError)]
@@ -70,11 +73,10 @@ class Servers:
         return replies
 
     def primaries(self) -> list[Server]:
-        """Every server that takes writes, each once. Raises: Unavailable, StoreRefused."""
+        """Every server that takes writes, each once, as the cluster says now. Raises: Unavailable, StoreRefused."""
         if not self._cluster:
             return [self._single]
-        if not self._owners:
-            self._ask_for_slots()
+        self._ask_for_slots()  # seldom called, and a failed call to one of them is not seen here
         return [self._node(address) for address in dict.fromkeys(address for _, _, address in self._owners)]
 
     def close(self) -> None:

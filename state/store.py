@@ -1,6 +1,7 @@
 """The histories in Redis: one scripted call writes a partition's batch, chunks of MGET read a partition back.
 
-Nothing here repeats a call or sleeps: every failure is `Unavailable` (call again later, as it was) or `StoreRefused` (never)."""
+Nothing here repeats a call or sleeps: every failure is `Unavailable` (call again later, as it was) or `StoreRefused`
+(never)."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from redis.exceptions import ResponseError
 
-from state.connection import Bytes, ResponseError, Server, explain, pack, pack_arguments
+from state.connection import Bytes, checked, pack, pack_arguments
 from state.errors import StoreRefused, Unavailable
 from state.layout import Delta, Keys, Meta, Records, record_dtype
 from state.rings import decode_rings
@@ -21,8 +23,8 @@ from state.servers import Servers, slot_of
 __all__ = ["Broken", "Loaded", "Outcome", "RedisStore", "StoreRefused", "Unavailable"]
 
 OLDEST = (6, 2)  # GETDEL
-READ_BYTES = 4 << 20  # of rings per MGET: Redis serves nobody else meanwhile
-READ_CALLS = 2  # MGETs sent in one go: while one is decoded here, Redis works on the next
+READ_BYTES = 1 << 20  # of rings per MGET: Redis serves nobody else meanwhile
+READ_CALLS = 4  # MGETs sent in one go: while one is taken in here, Redis works on the next
 SCAN_COUNT = 10_000  # names per SSCAN: a few milliseconds
 STOCK_LENGTH = 64  # characters, of the contract
 WRITE_BYTES = 256 << 20  # of records per call; Redis takes 512 MB per argument
@@ -68,15 +70,15 @@ class Loaded:
 
 
 class RedisStore:
-    """The rings of one group and topic. One thread; one connection (per node of a cluster); blocks at most `timeout` seconds
-    per step of the conversation."""
+    """The rings of one group and topic. One thread; one connection (per node of a cluster); blocks at most `timeout`
+    seconds per step of the conversation."""
 
     def __init__(self, url: str, *, cluster: bool, prefix: str, group: str, topic: str, timeout: float = 2.0) -> None:
         self.prefix, self.group, self.topic = prefix, group, topic
         Keys(prefix, group, topic, 0)  # raises ValueError for a name that cannot be part of a key
         self.servers = Servers(url, cluster=cluster, timeout=timeout)
         self._cluster = cluster
-        self._heads: dict[tuple[int, str], list[str]] = {}
+        self._heads: dict[str, list[str]] = {}
         self._fence = 0
 
     def keys(self, partition: int) -> Keys:
@@ -87,9 +89,12 @@ class RedisStore:
         """Replies of the server that holds the partition; error replies stand in their place. Raises: Unavailable."""
         return self.servers.call(slot_of(f"{self.group}/{self.topic}/{partition}"), commands)
 
-    def ask(self, partition: int, *arguments: str | bytes | int) -> Any:  # noqa: ANN401  # a reply's type is its command's
+    def ask(self, partition: int, *arguments: str | bytes | int) -> Any:  # a reply's type is its command's
         """The reply to one command. Raises: Unavailable, StoreRefused for an error reply."""
-        return _checked(self.call(partition, [pack(*arguments)])[0], "its server")
+        return self._checked(self.call(partition, [pack(*arguments)])[0])
+
+    def _checked(self, reply: Any) -> Any:
+        return checked(reply, self.servers.answered)
 
     def check(self) -> None:
         """Nothing, if every primary is up, new enough and evicts nothing.
@@ -97,8 +102,8 @@ class RedisStore:
         Raises: Unavailable; StoreRefused, naming the server and the setting to change."""
         for server in self.servers.primaries():
             replies = server.call([[pack("PING")], [pack("INFO")]])
-            info = _info(_checked(replies[1], server.name))
-            _checked(replies[0], server.name)
+            info = _info(checked(replies[1], server.name))
+            checked(replies[0], server.name)
             if info.get("role") != "master":
                 raise Unavailable(f"Redis at {server.name} is a replica: a failover is going on, or redis.url is wrong")
             version = info.get("redis_version", "0")
@@ -123,16 +128,17 @@ class RedisStore:
         return self._meta_and_others(partition)[0]
 
     def old_generations(self, partition: int, current: str) -> list[str]:
-        """Generations with keys other than `current`, as the meta knows them, for `unlink_generation`. Oldest not first.
+        """Generations with keys other than `current`, as the meta knows them, for `unlink_generation`.
 
-        Call it once, when the partition is seated and before a new generation is begun: later ones may be someone else's."""
+        Ask once, when the partition is seated and before it begins a generation: later ones may be someone else's.
+        If the meta itself was deleted, nothing tells of its generations any more but `state.inspect`, which scans."""
         return [generation for generation in self._meta_and_others(partition)[1] if generation != current]
 
     def _meta_and_others(self, partition: int) -> tuple[Meta | None, list[str]]:
         reply = self.call(partition, [pack("HGETALL", self.keys(partition).meta)])[0]
         if _wrong_type(reply):
             return None, []
-        cells = [cell.decode("utf-8", "replace") for cell in _checked(reply, "its server")]
+        cells = [cell.decode("utf-8", "replace") for cell in self._checked(reply)]
         found = dict(zip(cells[::2], cells[1::2], strict=True))
         others = [name.removeprefix("other:") for name in found if name.startswith("other:")]
         try:
@@ -145,7 +151,7 @@ class RedisStore:
     ) -> Loaded:
         """All rings of the partition, read in chunks; `on_chunk` is called after each and may use this store.
 
-        Raises: Unavailable, also if the meta has moved meanwhile; ValueError if `channels` are not those of the meta."""
+        Raises: Unavailable, also if the meta has moved meanwhile; ValueError if `channels` are not the meta's."""
         chunks = []
         for chunk in self.load_chunks(partition, meta, channels, keep):
             chunks.append(chunk)
@@ -176,14 +182,14 @@ class RedisStore:
             names = stocks[at : at + per_chunk]
             calls = [names[first : first + per_call] for first in range(0, len(names), per_call)]
             replies = self.call(partition, *[[pack("MGET", *[head + stock for stock in call])] for call in calls])
-            blobs = [blob for reply in replies for blob in _checked(reply, "its server")]
+            blobs = [blob for reply in replies for blob in self._checked(reply)]
             yield _loaded(names, blobs, meta, keep, stocks_lost=lost)
         self._still(partition, meta)
 
     def _still(self, partition: int, meta: Meta) -> int | None:
         """The size that the set of stocks must have. Raises: Unavailable if the meta is no longer this one."""
         reply = self.call(partition, [pack("HMGET", self.keys(partition).meta, "generation", "watermark", "stocks")])[0]
-        found = [None, None, None] if _wrong_type(reply) else _checked(reply, "its server")
+        found = [None, None, None] if _wrong_type(reply) else self._checked(reply)
         if found[:2] != [meta.generation.encode(), b"%d" % meta.watermark]:
             raise Unavailable(f"partition {partition}: its meta in Redis moved while its rings were read")
         return None if found[2] is None else int(found[2])
@@ -196,8 +202,8 @@ class RedisStore:
             reply = self.call(partition, [pack("SSCAN", key, cursor, "COUNT", SCAN_COUNT)])[0]
             if _wrong_type(reply):
                 return None
-            cursor, page = _checked(reply, "its server")
-            found.update(dict.fromkeys(b"\n".join(page).decode("utf-8", "replace").split("\n") if page else ()))
+            cursor, page = self._checked(reply)
+            found.update(dict.fromkeys([name.decode("utf-8", "replace") for name in page]))
             if cursor == b"0":
                 return list(found)
 
@@ -205,23 +211,23 @@ class RedisStore:
         """Moves the partition from `expect` (None: no meta) to `then` with the runs of `delta`, in one atomic call.
 
         Runs are appended under `then.generation`, which is the current one, or one that was staged before and becomes
-        current now; the generation that was current before is left for `unlink_generation`. If watermark and generation stay, each run
-        must be a rewrite (that is how rings are repaired), so that a repeated call does nothing twice.
+        current now; what was current is left for `unlink_generation`. If generation and watermark stay, each run must
+        be a rewrite (that is how rings are repaired), so that a repeated call does nothing twice.
         Raises: Unavailable (repeat it as it was); StoreRefused; ValueError for a delta that breaks its contract."""
-        if (
-            expect
-            and (expect.generation, expect.watermark) == (then.generation, then.watermark)
-            and not delta.rewrite.all()
-        ):
-            raise ValueError("a write that leaves the watermark where it is may only rewrite whole rings")
+        if expect and expect.generation == then.generation:
+            if (expect.depth, expect.fields) != (then.depth, then.fields):
+                raise ValueError("another depth or other fields need another generation")
+            if expect.watermark == then.watermark and not delta.rewrite.all():
+                raise ValueError("a write that leaves the watermark where it is may only rewrite whole rings")
         return self._script(partition, expect, then.generation, then.depth, delta, then)
 
     def stage(self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta) -> Outcome | Broken:
         """Writes runs of a generation that is not current; meta must be `expect` and keeps saying so.
 
-        Readers see nothing of it before a `write` makes the generation current. Each call appends to, or with
-        `rewrite` replaces, what earlier ones have staged. A generation is staged by the one store object that invented its
-        name; after a crash, or a CONFLICT, begin another one. Raises: as `write`; a repeated append may find itself `Broken`."""
+        Readers see nothing of it before a `write` makes the generation current. Each call appends to, or with `rewrite`
+        replaces, what earlier ones have staged. A generation is staged by the one store object that invented its name:
+        after a crash or a CONFLICT begin another. A repeated append may find itself `Broken`; a repeated rewrite never.
+        Raises: as `write`."""
         if expect and expect.generation == generation:
             raise ValueError("the current generation cannot be staged")
         self._fence += 1
@@ -252,7 +258,7 @@ class RedisStore:
         reply = self.call(partition, [pack("EVALSHA", _SHA, more=more), *names, *tail])[0]
         if isinstance(reply, ResponseError) and "NOSCRIPT" in f"{reply.status_code} {reply}":
             reply = self.call(partition, [pack("EVAL", _SCRIPT, more=more), *names, *tail])[0]
-        _checked(reply, "its server")
+        self._checked(reply)
         if isinstance(reply, list):
             return Broken(reply[1:], stocks_lost=bool(reply[0]))
         return Outcome.APPLIED if reply == 1 else Outcome.CONFLICT
@@ -281,9 +287,9 @@ class RedisStore:
             [pack("EVAL", _RETIRE, 1, keys.meta, generation)],
             [pack("SRANDMEMBER", stocks, limit)],
         )
-        if _checked(marked, "its server") == 0:
+        if self._checked(marked) == 0:
             raise ValueError(f"generation {generation} of partition {partition} is the current one")
-        if _wrong_type(names) or not _checked(names, "its server"):
+        if _wrong_type(names) or not self._checked(names):
             self.ask(partition, "UNLINK", stocks)
             self.ask(partition, "HDEL", keys.meta, f"other:{generation}")
             return True
@@ -291,11 +297,11 @@ class RedisStore:
         for reply in self.call(
             partition, [pack("UNLINK", *[head + name for name in names])], [pack("SREM", stocks, *names)]
         ):
-            _checked(reply, "its server")
+            self._checked(reply)
         return False
 
     def take_resume(self, partition: int) -> bool:
-        """Whether an operator asked since the last call to close the partition's circuit breaker. Raises: Unavailable."""
+        """Whether an operator has asked since the last call to close the partition's circuit breaker."""
         return self.ask(partition, "GETDEL", self.keys(partition).resume) is not None
 
     def close(self) -> None:
@@ -346,12 +352,6 @@ def _loaded(stocks: list[str], blobs: list[bytes | None], meta: Meta, keep: int,
 
 def _wrong_type(reply: object) -> bool:
     return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
-
-
-def _checked(reply: Any, server: str) -> Any:  # noqa: ANN401  # a reply's type is its command's
-    if isinstance(reply, ResponseError):
-        raise explain(reply, server) from reply
-    return reply
 
 
 def _info(reply: bytes) -> dict[str, str]:
