@@ -64,4 +64,9 @@ class Partition:
     @property
     def applied(self) -> bool:
         """Whether Redis holds all that was folded."""
-        return self.delta is None and self.stored is not None and self.stored.watermark == self.watermark
+        stored = self.stored
+        return (
+            self.delta is None
+            and stored is not None
+            and (stored.generation, stored.watermark) == (self.target.generation, self.watermark)
+        )
