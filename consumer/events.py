@@ -3,8 +3,9 @@
 A record that breaks several rules gets the first reason of this order: `too_large`, `key_missing`, `json_invalid`,
 `schema_invalid`, `key_mismatch`; the history adds `stock_limit` and `late` (consumer/stage.py).
 JSON here is RFC 8259 in UTF-8 with two bounds, so that no record can exhaust the stack or a core: nesting beyond 200
-and integers of more than 4,300 digits are `json_invalid`. The last of duplicate names wins. NaN and Infinity are
-tolerated where nobody reads them and `schema_invalid` where they stand for a number of ours."""
+(an empty array or object is no level) and integers of more than 4,300 digits are `json_invalid`. The last of
+duplicate names wins. NaN and Infinity are tolerated where nobody reads them and `schema_invalid` where they stand for
+a number of ours."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 TS_MIN_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z
 TS_MAX_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: the last instant RFC 3339 can write
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.(\d+))?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII)
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.(\d+))?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 Stock = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9^][A-Za-z0-9._:=/^+@&-]*$")]

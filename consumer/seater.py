@@ -12,6 +12,7 @@ from consumer.applier import new_generation
 from consumer.outputs import PredictionEncoder
 from consumer.partition import Partition, Standing
 from consumer.seating import Facts, Plan, Policy, Rings, SeatingStopped, seat
+from state.convert import convert
 from state.history import History
 from state.layout import LAYOUT, Meta
 
