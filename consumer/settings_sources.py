@@ -79,13 +79,14 @@ def load_settings(
             )
 
     try:
-        return Loaded(**given)
+        loaded = Loaded(**given)
     except ValidationError as error:
         found = error.errors(include_url=False)
         # `worker` has no default while the port is wrong: that is not one more problem.
         raise SettingsError([_line(one) for one in found if one["type"] != "default_factory_not_called"]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingsError([f"{config}: {error}"]) from None
+    return Settings(**{name: getattr(loaded, name) for name in loaded.model_fields_set})
 
 
 def _read_dotenv(path: Path, *, required: bool) -> dict[str, str]:

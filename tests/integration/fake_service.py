@@ -1,7 +1,7 @@
 """What `downtick demo` needs of the service, and no more, so that the demo's own behaviour can be tested by itself.
 
-Takes the settings from the environment, warms up for 31 updates of a stock, then answers each one. The first argument is
-a way to misbehave: `dies` after 200 updates, `refuses` to start, `forgets` every hundredth update."""
+Takes the settings from the environment, warms up for 31 updates of a stock, then answers each one. The first argument
+is a way to misbehave: `dies` after 200 updates, `refuses` to start, `forgets` every hundredth update."""
 
 import collections
 import http.server
@@ -56,9 +56,15 @@ def main() -> None:
             counts['events_skipped_total{reason="warming_up"}'] += 1
             continue
         prediction = {
-            **{"stock": stock, "ts": event["ts"][:19] + ".000Z", "value": event["value"]},
-            **{"falling": False, "falling_probability": 0.25, "flipped": False},
-            **{"forecast": event["value"], "forecast_low": 0.0, "forecast_high": 1.0},
+            "stock": stock,
+            "ts": event["ts"][:19] + ".000Z",
+            "value": event["value"],
+            "falling": False,
+            "falling_probability": 0.25,
+            "flipped": False,
+            "forecast": event["value"],
+            "forecast_low": 0.0,
+            "forecast_high": 1.0,
         }
         producer.produce("predictions", json.dumps(prediction), stock)
         producer.poll(0)
