@@ -1,6 +1,6 @@
 """What stands in Redis, for people: whose partitions, how large, one stock's history; and the ways to reset or resume.
 
-Works whether a service runs or not, and needs no Kafka: partitions are found by their keys. Reading has no side effects;
+Works whether a service runs or not, and needs no Kafka: partitions are found by their keys. Reading changes nothing;
 what `reset` does meets a running worker as a CONFLICT."""
 
 import re
@@ -106,7 +106,7 @@ def reset(store: RedisStore, partition: int) -> int:
     deleted = int(store.ask(partition, "DEL", keys.meta, keys.resume))
     prefixes = tuple(f"{keys.tag}:{generation}:".encode() for generation in doomed)
     for server in store.servers.primaries():
-        for page in _scan(server, f"{_escape(keys.tag)}:*"):
+        for page in _scan(server, f"{keys.tag}:*"):
             gone = [key for key in page if key.startswith(prefixes)]
             if gone:
                 deleted += int(store.ask(partition, "UNLINK", *gone))
@@ -120,11 +120,10 @@ def resume(store: RedisStore, partition: int) -> None:
 
 def _found(store: RedisStore, partition: str, ending: str) -> Iterator[tuple[int, str]]:
     """Partition and generation ("" for meta and resume) of the keys that match, with repetitions."""
-    keys = store.keys(0)
-    escaped = [_escape(name) for name in (keys.prefix, keys.group, keys.topic)]
-    pattern = "{}:{{{}/{}/{}}}:{}".format(*escaped, partition, ending)
-    head = re.escape(keys.tag).replace("/0", "/([0-9]{1,9})")
-    names = re.compile(rf"{head}:(?:meta|resume|([0-9A-Za-z]+):(?:stocks|h:.*))".encode(), re.DOTALL)
+    head = f"{store.prefix}:{{{store.group}/{store.topic}/"  # no character in these has a meaning in a pattern
+    pattern = f"{head}{partition}}}:{ending}"
+    rest = r"([0-9]{1,9})\}:(?:meta|resume|([0-9A-Za-z]+):(?:stocks|h:.*))"
+    names = re.compile((re.escape(head) + rest).encode(), re.DOTALL)
     for server in store.servers.primaries():
         for page in _scan(server, pattern):
             for match in filter(None, map(names.fullmatch, page)):
@@ -140,8 +139,3 @@ def _scan(server: Server, pattern: str) -> Iterator[list[bytes]]:
         yield page
         if cursor == b"0":
             return
-
-
-def _escape(name: str) -> str:
-    """The name with the characters that have a meaning in a SCAN pattern taken for themselves."""
-    return re.sub(r"([*?\[\]\\^])", r"\\\1", name)

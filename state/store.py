@@ -214,6 +214,8 @@ class RedisStore:
         current now; what was current is left for `unlink_generation`. If generation and watermark stay, each run must
         be a rewrite (that is how rings are repaired), so that a repeated call does nothing twice.
         Raises: Unavailable (repeat it as it was); StoreRefused; ValueError for a delta that breaks its contract."""
+        if delta.records.dtype != record_dtype(then.channels):
+            raise ValueError(f"the delta's records do not have the {then.channels} channels of the meta")
         if expect and expect.generation == then.generation:
             if (expect.depth, expect.fields) != (then.depth, then.fields):
                 raise ValueError("another depth or other fields need another generation")
@@ -316,6 +318,8 @@ def _runs(delta: Delta, depth: int) -> npt.NDArray[np.void]:
     starts = np.cumsum(counts) - counts
     if not len(delta.stocks) == len(counts) == len(delta.new) == len(delta.rewrite) or counts.sum() != len(index):
         raise ValueError("a delta's stocks, counts, marks and records do not have the same length")
+    if len(set(delta.stocks)) != len(counts) or (len(counts) and not 1 <= counts.min() <= counts.max() <= depth):
+        raise ValueError(f"a delta has one run of 1 to {depth} records per stock")
     if delta.records.nbytes > WRITE_BYTES:
         raise ValueError(f"a delta of {delta.records.nbytes} bytes is too large for one call; stage it in parts")
     runs = np.zeros(len(counts), _RUN)
@@ -324,8 +328,8 @@ def _runs(delta: Delta, depth: int) -> npt.NDArray[np.void]:
     first = index[starts]
     steps = np.diff(index)
     steps[starts[1:] - 1] = 1
-    if counts.min() < 1 or counts.max() > depth or first.min() < 1 or (steps != 1).any():
-        raise ValueError(f"a run has 1 to {depth} records, numbered one by one from 1 or more")
+    if first.min() < 1 or (steps != 1).any():
+        raise ValueError("a run's records are numbered one by one, from 1 or more")
     whole = delta.rewrite | (counts == depth)
     if (delta.rewrite & (first != 1) & (counts < depth)).any():
         raise ValueError("a ring that is rewritten is numbered from 1")
