@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shutil
 import sys
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, cast, get_args, get_origin
 
 from consumer import logs
 from consumer.cli_errors import CommandError
@@ -100,12 +101,15 @@ def _main(arguments: list[str]) -> int:
     parser = _Parser(
         prog=f"downtick {name}",
         description=command.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     command.add_arguments(parser)
     wanted: tuple[str, ...] = getattr(command, "SETTINGS", ())
     if wanted:
+        # Thirty settings would bury the command's own arguments.
+        usage = parser.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
+        parser.usage = f"{usage} [--SETTING VALUE ...]"
         _add_settings(parser, wanted)
     args = parser.parse(arguments[1:])
     logs.configure()
@@ -156,6 +160,13 @@ def _fail(who: str, lines: list[str], code: int) -> int:
     return code
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Descriptions as they are written, and room for the long names of settings."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=36, width=min(120, shutil.get_terminal_size().columns - 2))
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, less talkative: what it does not know is named without values, which may be secret."""
 
@@ -190,10 +201,12 @@ def _add_settings(parser: argparse.ArgumentParser, wanted: tuple[str, ...]) -> N
             continue
         default = field.get_default() if field.default_factory is None else None
         text = (field.description or "") + (f" (default: {_shown(default)})" if default is not None else "")
+        kind = field.annotation
+        choices = ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
         group.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"setting {name}",
-            metavar="true|false" if field.annotation is bool else name.rpartition(".")[2].upper(),
+            metavar="|".join(choices) or "VALUE",
             help=text.replace("%", "%%"),
             default=argparse.SUPPRESS,
         )

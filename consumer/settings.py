@@ -179,7 +179,7 @@ class Model(_Group):
 
     path: Path = Field(
         default_factory=lambda: Path(str(files("model"))) / "bundles" / "default",
-        description="a bundle folder, or a folder of versions",
+        description="a bundle folder, or a folder of versions (default: the bundle that ships with the package)",
     )
 
 
@@ -252,7 +252,8 @@ class Settings(BaseSettings):
     # Last: its default needs the port.
     worker: Name = Field(
         default_factory=_default_worker,
-        description="stable name of this worker, unique among live ones; part of the transactional id",
+        description="stable name of this worker, unique among live ones; part of the transactional id "
+        "(default: host name and http.port)",
     )
 
     @model_validator(mode="after")

@@ -157,3 +157,28 @@ def test_in_a_terminal_it_draws_a_table_in_place() -> None:
 
 def shell_quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def test_the_real_service_answers_every_update_of_the_real_prices() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "consumer.cli", "demo", "--rate", "0", "--limit", "4000"],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "done: every update is accounted for" in run.stdout
+    assert re.search(r"updates in +4,000 of 4 stocks", run.stdout)
+    assert re.search(r"predictions out +3,876; 124 updates built the first windows", run.stdout)
+    assert re.search(r"dead letters +0\n", run.stdout)
+    # The stocks alternate between the two: as many flips down as up, but for those that are falling at the end.
+    down, up = map(int, re.search(r"flips +([\d,]+) to falling, ([\d,]+) back", run.stdout).groups())
+    assert 0 <= down - up <= 4
+    assert down > 10
+    # Forecasts were scored while it ran: near the naive forecast, and not wildly off in their interval.
+    error, hits = map(
+        float, re.search(r"mean error ([\d.]+) of the naive .* ([\d.]+)% of the values", run.stdout).groups()
+    )
+    assert 0.9 < error < 1.1
+    assert 80 < hits < 98
