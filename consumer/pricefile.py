@@ -28,13 +28,13 @@ TIME_COLUMNS = ("ts", "timestamp", "time", "datetime", "date")
 VALUE_COLUMNS = ("value", "adj_close", "close", "price")
 LABEL_COLUMNS = ("falling", "label")
 
-_STOCK = re.compile(r"[A-Za-z0-9^][A-Za-z0-9._:=/^+@&-]{0,63}")  # the contract's, consumer/events.py
+STOCK_NAME = re.compile(r"[A-Za-z0-9^][A-Za-z0-9._:=/^+@&-]{0,63}")  # the contract's, consumer/events.py
 _MONTH = re.compile(r"\d{4}-\d\d")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DIGITS = {10: 1000.0, 13: 1.0, 16: 1e-3, 19: 1e-6}  # seconds, milli-, micro-, nanoseconds → milliseconds
 
 
-class BadPriceFile(Exception):  # noqa: N818 - named by what the caller does next, as BadEvent is
+class BadPriceFile(Exception):
     """The file is not a price table; the message names file, row (the header is row 1) and column."""
 
 
@@ -226,7 +226,7 @@ class _Table:
         name = name.strip()
         code = self._codes.get(name)
         if code is None:
-            if not _STOCK.fullmatch(name):
+            if not STOCK_NAME.fullmatch(name):
                 self.fail(f"{name!r} is not the name of a stock (1-64 of letters, digits, ._:=/^+@&-)", self.stock)
             code = self._codes[name] = len(self._codes)
         return code

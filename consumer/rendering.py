@@ -45,11 +45,8 @@ def number(value: float) -> str:
         return "0.00"
     if size >= 1e12 or size < 1e-6:
         return f"{value:.4g}"
-    if size >= 9.99995:
-        return f"{value:,.2f}"
-    if size >= 0.99995:
-        return f"{value:.4f}"
-    return f"{value:.{3 - math.floor(math.log10(size))}f}"
+    exponent = int(f"{size:.3e}".partition("e")[2])  # of the rounded number: 0.09999999 is 0.1000
+    return f"{value:,.{2 if exponent >= 1 else 3 - exponent}f}" if exponent else f"{value:.4f}"
 
 
 def count(n: int) -> str:

@@ -1,7 +1,6 @@
 """`downtick replay` on a real broker: all arrives once, keyed and in order, or the exit code says so."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from consumer.pricefile import read_prices
 from consumer.sandbox import EmbeddedKafka, free_port
 from tests.support.broker import Broker, unique
+from tests.support.command import Done, downtick
 from tests.support.processes import wait_until
 from tests.support.readers import Record, read
 
@@ -23,11 +23,8 @@ def command(*args: str, servers: str) -> list[str]:
     return [sys.executable, "-m", "consumer.cli", *args, "--kafka.bootstrap-servers", servers]
 
 
-def run(*args: str, servers: str, within: float = 60) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("DOWNTICK_")}
-    return subprocess.run(
-        command(*args, servers=servers), capture_output=True, text=True, timeout=within, env=environ, check=False
-    )
+def run(*args: str, servers: str) -> Done:
+    return downtick(*args, "--kafka.bootstrap-servers", servers)
 
 
 @pytest.fixture
@@ -43,8 +40,8 @@ def of_stock(records: list[Record], stock: str) -> list[Record]:
 
 def test_every_value_arrives_once_keyed_by_stock_and_in_order_of_time(embedded: Broker, topic: str) -> None:
     done = run("replay", str(DATA), "--topic", topic, servers=embedded.bootstrap_servers)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"sent 12,154 updates to {topic} in ")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"sent 12,154 updates to {topic} in ")
     records = read(embedded, topic)
     prices = read_prices(DATA)
     for code, stock in enumerate(prices.stocks):
@@ -92,7 +89,7 @@ def test_the_rate_is_kept(embedded: Broker, topic: str) -> None:
         "replay", str(DATA), "--topic", topic, "--rate", "200", "--limit", "300", servers=embedded.bootstrap_servers
     )
     assert time.monotonic() - started >= 299 / 200
-    assert done.returncode == 0
+    assert done.code == 0
     sent = [record.timestamp for record in sorted(read(embedded, topic), key=lambda record: record.timestamp)]
     assert len(sent) == 300
     # Half-way through the records half of the time has passed: no burst at either end.
@@ -156,14 +153,14 @@ def test_what_was_not_delivered_makes_the_exit_code_1(tmp_path: Path) -> None:
 def test_no_broker_and_no_topic_are_told_with_their_cause(embedded: Broker) -> None:
     away = f"127.0.0.1:{free_port()}"
     done = run("replay", str(DATA), servers=away)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"downtick replay: no Kafka broker answers at {away} (")
-    assert "Connection refused" in done.stderr
-    assert done.stderr.count("\n") == 2
+    assert done.code == 1
+    assert done.err.startswith(f"downtick replay: no Kafka broker answers at {away} (")
+    assert "Connection refused" in done.err
+    assert done.err.count("\n") == 2
     missing = unique("missing")
     done = run("replay", str(DATA), "--topic", missing, servers=embedded.bootstrap_servers)
-    assert done.returncode == 1
-    assert f"there is no topic '{missing}'" in done.stderr
+    assert done.code == 1
+    assert f"there is no topic '{missing}'" in done.err
     assert missing not in embedded.admin.list_topics(timeout=10).topics
 
 
@@ -171,11 +168,11 @@ def test_a_broken_file_and_an_unknown_stock_send_nothing(embedded: Broker, topic
     path = tmp_path / "prices.csv"
     path.write_text("stock,ts,value\nA,2026-01-01,1\nA,2026-01-02,x\n", encoding="utf-8")
     done = run("replay", str(path), "--topic", topic, servers=embedded.bootstrap_servers)
-    assert done.returncode == 1
-    assert f"{path}, row 3, column 'value': 'x' is not a finite number" in done.stderr
+    assert done.code == 1
+    assert f"{path}, row 3, column 'value': 'x' is not a finite number" in done.err
     done = run("replay", str(DATA), "--stocks", "APPL", "--topic", topic, servers=embedded.bootstrap_servers)
-    assert done.returncode == 1
-    assert "has no stock 'APPL'\n  it has AAPL" in done.stderr
+    assert done.code == 1
+    assert "has no stock 'APPL'\n  it has AAPL" in done.err
     assert read(embedded, topic) == []
 
 
@@ -183,14 +180,14 @@ def test_updates_too_far_ahead_are_warned_of(embedded: Broker, topic: str, tmp_p
     path = tmp_path / "prices.csv"
     path.write_text("stock,ts,value\nA,2026-01-01,1\nA,9999-01-02,2\n", encoding="utf-8")
     done = run("replay", str(path), "--topic", topic, servers=embedded.bootstrap_servers)
-    assert done.returncode == 0
-    assert "warning: 1 updates lie more than events.max_ahead (24 h) in the future" in done.stderr
+    assert done.code == 0
+    assert "warning: 1 updates lie more than events.max_ahead (24 h) in the future" in done.err
 
 
 def test_a_dry_run_needs_no_broker_and_its_pipe_may_close() -> None:
     servers = f"127.0.0.1:{free_port()}"
     done = run("replay", str(DATA), "--dry-run", "--stocks", "FB", "--limit", "1", servers=servers)
-    assert done.stdout == '{"stock": "FB", "value": 38.2318, "ts": "2012-05-18T00:00:00Z"}\n'
+    assert done.out == '{"stock": "FB", "value": 38.2318, "ts": "2012-05-18T00:00:00Z"}\n'
     with subprocess.Popen(
         command("replay", str(DATA), "--dry-run", servers=servers), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

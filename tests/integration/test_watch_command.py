@@ -20,6 +20,7 @@ from consumer.sandbox import free_port
 from consumer.settings import Kafka, Settings
 from consumer.tail import Tail
 from tests.support.broker import Broker, unique
+from tests.support.command import Done, downtick
 from tests.support.processes import wait_until
 
 
@@ -76,10 +77,9 @@ def publish(broker: Broker, topic: str, predictions: list[dict[str, Any]], *, ab
             producer.produce(topic, json.dumps(one), one["stock"])
 
 
-def watch(broker: Broker, topic: str, *args: str, within: float = 30) -> subprocess.CompletedProcess[str]:
-    args = ("--kafka.output-topic", topic, *args)
-    return subprocess.run(
-        command(*args, servers=broker.bootstrap_servers), capture_output=True, text=True, timeout=within, check=False
+def watch(broker: Broker, topic: str, *args: str) -> Done:
+    return downtick(
+        "watch", *args, "--kafka.output-topic", topic, "--kafka.bootstrap-servers", broker.bootstrap_servers
     )
 
 
@@ -90,13 +90,13 @@ def test_json_lines_are_the_committed_records_each_once(embedded: Broker, topic:
     publish(embedded, topic, [prediction("GONE", 0)], abort=True)
     publish(embedded, topic, LOG)
     done = watch(embedded, topic, *ALL, "--json")
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.code == 0, done.err
+    found = [json.loads(line) for line in done.out.splitlines()]
     assert sorted(found, key=lambda one: one["ts"]) == LOG
     assert [one["ts"] for one in found if one["stock"] == "AAPL"] == [
         one["ts"] for one in LOG if one["stock"] == "AAPL"
     ]
-    assert done.stderr == ""
+    assert done.err == ""
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_json_lines_are_the_committed_records_each_once(embedded: Broker, topic:
 def test_filters_keep_what_they_name(options: list[str], steps: list[int], embedded: Broker, topic: str) -> None:
     publish(embedded, topic, LOG)
     done = watch(embedded, topic, *ALL, "--json", *options)
-    assert sorted(json.loads(line)["source"]["offset"] for line in done.stdout.splitlines()) == steps
+    assert sorted(json.loads(line)["source"]["offset"] for line in done.out.splitlines()) == steps
 
 
 def test_without_a_terminal_each_prediction_is_a_plain_line(embedded: Broker, topic: str) -> None:
@@ -121,10 +121,10 @@ def test_without_a_terminal_each_prediction_is_a_plain_line(embedded: Broker, to
     done = watch(embedded, topic, *ALL)
     assert (
         "2026-11-23 14:30:03Z AAPL           103.00  next       101.50 [99.00 … 103.00]"
-        "  p_falling 0.250  falling (flipped)" in done.stdout.splitlines()
+        "  p_falling 0.250  falling (flipped)" in done.out.splitlines()
     )
-    assert len(done.stdout.splitlines()) == 5
-    assert "\x1b" not in done.stdout
+    assert len(done.out.splitlines()) == 5
+    assert "\x1b" not in done.out
 
 
 def test_from_now_on_means_from_the_moment_it_watches(embedded: Broker, topic: str) -> None:
@@ -159,10 +159,10 @@ def test_a_partition_added_while_watching_is_followed_too(embedded: Broker, topi
 def test_count_ends_it_and_too_few_in_time_is_exit_code_1(embedded: Broker, topic: str) -> None:
     publish(embedded, topic, LOG)
     done = watch(embedded, topic, "--from-beginning", "--count", "2", "--timeout", "20", "--json")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+    assert (done.code, len(done.out.splitlines())) == (0, 2)
     done = watch(embedded, topic, "--count", "1", "--timeout", "1")
-    assert done.returncode == 1
-    assert done.stderr.startswith("downtick watch: 0 of 1 predictions came\n")
+    assert done.code == 1
+    assert done.err.startswith("downtick watch: 0 of 1 predictions came\n")
 
 
 def test_records_that_are_no_predictions_are_skipped_and_named(embedded: Broker, topic: str) -> None:
@@ -181,12 +181,12 @@ def test_records_that_are_no_predictions_are_skipped_and_named(embedded: Broker,
             producer.produce(topic, value, b"k", partition=1)
         producer.produce(topic, json.dumps(LOG[0]), b"AAPL", partition=1)
     done = watch(embedded, topic, *ALL)
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) == 1
-    assert [line[: len("skipped: partition 1 offset 0")] for line in done.stderr.splitlines()] == [
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 1
+    assert [line[: len("skipped: partition 1 offset 0")] for line in done.err.splitlines()] == [
         f"skipped: partition 1 offset {n}" for n in range(len(strange))
     ]
-    assert "\x1b" not in done.stdout + done.stderr
+    assert "\x1b" not in done.out + done.err
 
 
 def test_it_joins_no_group_and_commits_nothing(embedded: Broker, topic: str) -> None:
