@@ -1,0 +1,78 @@
+"""Stand-ins for what the units are handed: a record without Kafka, and a model that can be worked in the head."""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.predictor import Predictions
+
+NOON_MS = 1_704_110_400_000  # 2024-01-01T12:00:00Z
+
+
+@dataclass(frozen=True)
+class Message:
+    """As much of a confluent_kafka.Message as the engine reads."""
+
+    key_: bytes | None = b"A"
+    value_: bytes | None = b'{"stock":"A","value":1}'
+    offset_: int = 0
+    timestamp_: int = NOON_MS
+    headers_: list[tuple[str, bytes | None]] | None = field(default=None)
+
+    def key(self) -> bytes | None:
+        return self.key_
+
+    def value(self) -> bytes | None:
+        return self.value_
+
+    def offset(self) -> int:
+        return self.offset_
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.timestamp_
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        return self.headers_
+
+
+def event(stock: str, value: float, ts: int, offset: int = 0) -> Message:
+    """A record with a good event."""
+    return Message(stock.encode(), json.dumps({"stock": stock, "value": value, "ts": ts}).encode(), offset)
+
+
+BAD = b"not json"
+NOT_FINITE = 13.0  # SlopeModel's unlucky number
+
+
+class SlopeModel:
+    """Looks three values back, one row at a time. Falling is as likely as it fell from the first to the last value:
+
+        fell by 0 or rose → 0.1    by 1 → 0.5    by 2 or more → 0.9    in between, linear
+
+    The forecast goes on by the last step, its interval is 1 wide on each side, the scale is 2. A window that ends in
+    13 gives no numbers."""
+
+    version, window, reach, min_history = "v1", 3, 3, 3
+    fields: tuple[str, ...] = ()
+    falling_on, falling_off = 0.6, 0.4
+    batch_sizes = (64,)
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []  # rows of each call
+
+    def predict(self, windows: NDArray[np.float64]) -> Predictions:
+        assert windows.shape[1:] == (3, 1)
+        self.calls.append(len(windows))
+        first, before, last = windows[:, 0, 0], windows[:, 1, 0], windows[:, 2, 0]
+        probability = 0.1 + 0.4 * np.clip(first - last, 0, 2)
+        forecast = last + (last - before)
+        forecast[last == NOT_FINITE] = np.nan
+        return Predictions(
+            probability=probability.astype(np.float32),
+            forecast=forecast,
+            low=forecast - 1,
+            high=forecast + 1,
+            scale=np.full(len(windows), 2.0),
+        )
