@@ -1,20 +1,34 @@
-"""Topics: create the three we need, and look one up."""
+"""Asked of Kafka outside the engine: are the options ones that librdkafka knows, create our topics, look one up."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from consumer.kafka_options import admin_options
+from consumer.kafka_options import admin_options, consumer_options, producer_options
 
 if TYPE_CHECKING:
     from consumer.settings import Settings
 
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # sixteen zero bytes: a broker without topic ids
+
+
+def options_problems(settings: Settings) -> list[str]:
+    """What librdkafka says against kafka.client, kafka.consumer and kafka.producer: misspelt names, illegal values.
+
+    Builds each client once, with no broker to connect to. The texts may show values: mind the secrets."""
+    problems = []
+    for build, options in ((Consumer, consumer_options(settings)), (Producer, producer_options(settings))):
+        try:
+            build({**options, "bootstrap.servers": "", "log_level": 0})
+        except (KafkaException, TypeError, ValueError) as error:
+            told = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            problems.append(f"kafka.client, kafka.{build.__name__.lower()}: {told}")
+    return problems
 
 
 def create_topics(settings: Settings, *, partitions: int, replication: int = -1, timeout: float = 15.0) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import shutil
 import sys
@@ -97,6 +98,16 @@ def _main(arguments: list[str]) -> int:
         return 0
     if name not in _offered():
         return _unknown_command(name)
+    parser, command, wanted = _prepare(name)
+    args = parser.parse(arguments[1:])
+    logs.configure()
+    if wanted and (problems := _load_settings(args)):
+        return _fail(f"downtick {name}", problems, 2)
+    return _run(name, command, args)
+
+
+def _prepare(name: str) -> tuple[_Parser, Command, tuple[str, ...]]:
+    """The command, a parser of its arguments, and the settings it reads."""
     command = cast("Command", import_module(_module(name)))
     parser = _Parser(
         prog=f"downtick {name}",
@@ -111,14 +122,19 @@ def _main(arguments: list[str]) -> int:
         usage = parser.format_usage().removeprefix("usage: ").rstrip().replace("%", "%%")
         parser.usage = f"{usage} [--SETTING VALUE ...]"
         _add_settings(parser, wanted)
-    args = parser.parse(arguments[1:])
-    logs.configure()
-    if wanted and (problems := _load_settings(args)):
-        return _fail(f"downtick {name}", problems, 2)
+    return parser, command, wanted
+
+
+def _run(name: str, command: Command, args: argparse.Namespace) -> int:
     try:
         return command.run(args)
     except CommandError as error:
         return _fail(f"downtick {name}", [str(error), *([error.hint] if error.hint else [])], error.code)
+    except BrokenPipeError:
+        raise
+    except Exception:  # a bug: through the log, which keeps secrets out of the traceback
+        logging.getLogger(__name__).exception("downtick %s failed", name)
+        return 1
 
 
 def _module(name: str) -> str:
@@ -234,6 +250,11 @@ def _load_settings(args: argparse.Namespace) -> list[str]:
     except SettingsError as error:
         return error.lines
     logs.conceal(args.settings.secrets())
+    kafka = args.settings.kafka
+    if kafka.client or kafka.consumer or kafka.producer:
+        from consumer.admin import options_problems  # noqa: PLC0415 - without options there is nothing to load it for
+
+        return options_problems(args.settings)
     return []
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SECRET = re.compile(r"password|passphrase|secret|key|token|oauth|jaas|credential|\.pem$|^sasl\.")
 
+_PUBLIC = re.compile(r"\.(location|mechanisms?|method|type|algorithm|url|name|seconds|login|include)$")
+
 _OWN_SETTING = "it has its own setting"
 _READS_COMMITTED = "an aborted transaction's updates must not be predicted"
 _OFFSETS = "offsets are committed in the transaction of their predictions, and nowhere else"
@@ -71,6 +73,11 @@ _PARTITIONER = {"partitioner": "murmur2_random"}
 def is_secret(option: str) -> bool:
     """Whether the value of a librdkafka option must never be shown."""
     return bool(_SECRET.search(option))
+
+
+def names_something_public(option: str) -> bool:
+    """Whether a secret-like option holds a path, a method or the like: words that are met elsewhere as well."""
+    return bool(_PUBLIC.search(option))
 
 
 def consumer_options(settings: Settings) -> ClientOptions:

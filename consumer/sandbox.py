@@ -28,22 +28,26 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 PARTITIONS = 6
 
+_PORTS = frozenset(range(20_000, 32_000))
+_given_out: set[int] = set()  # asked for, and perhaps not bound yet
+
 _INSTALL = "pip install 'downtick[sandbox]' brings it"
 _OLDEST_REDIS = (6, 2)
 
 
 def free_port() -> int:
-    """A local TCP port that nobody listens on now.
+    """A local TCP port that nobody listens on now, another one at each call.
 
     Below 32768: from there on the kernel hands ports to clients, and a client that keeps knocking on the port of a
     stopped server may be given that very port, connect to itself, and so keep the server from coming back."""
-    for port in random.sample(range(20_000, 32_000), 200):
+    for port in random.sample(sorted(_PORTS - _given_out), 200):
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            return port
+        _given_out.add(port)
+        return port
     raise CommandError("found no free local port between 20000 and 32000")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from consumer.kafka_options import REFUSED, REFUSED_WITH_KIP_848, is_secret
+from consumer.kafka_options import REFUSED, REFUSED_WITH_KIP_848, is_secret, names_something_public
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -42,12 +42,21 @@ def _known_topic_name(name: str) -> str:
     return name
 
 
+def _flat(table: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, object]]:
+    """`sasl.username = "x"`, which TOML reads as a table in a table, under its whole name."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
 def _options(value: object) -> Mapping[str, str | SecretStr]:
     """Options for librdkafka, all as text; what looks like a secret is wrapped before anybody can print it."""
     if not isinstance(value, Mapping):
         raise ValueError("must be an object of librdkafka options: JSON in the environment, a table in TOML")  # noqa: TRY004 - pydantic collects ValueError
     options: dict[str, str | SecretStr] = {}
-    for name, given in value.items():
+    for name, given in _flat(value):
         if name in REFUSED:
             raise ValueError(f"{name} cannot be set: {REFUSED[name]}")
         if name.endswith("_cb"):
@@ -100,13 +109,13 @@ class Kafka(_Group):
     @property
     def kip_848(self) -> bool:
         """Whether the broker assigns the partitions (group.protocol=consumer)."""
-        return self._consumer_option("group.protocol") == "consumer"
+        return (self._consumer_option("group.protocol") or "").lower() == "consumer"
 
     @property
     def incremental(self) -> bool:
         """Whether a rebalance takes and gives single partitions (cooperative, KIP-848) instead of all (eager)."""
         strategy = self._consumer_option("partition.assignment.strategy")
-        return self.kip_848 or strategy is None or strategy.startswith("cooperative")
+        return self.kip_848 or strategy is None or strategy.strip().lower().startswith("cooperative")
 
     def _consumer_option(self, name: str) -> str | None:
         given = {**self.client, **self.consumer}.get(name)
@@ -278,10 +287,18 @@ class Settings(BaseSettings):
 
     def secrets(self) -> frozenset[str]:
         """Every secret in clear text, for whoever must keep them out of a text."""
-        found = {self.redis.url.get_secret_value(), urlsplit(self.redis.url.get_secret_value()).password}
+        url = self.redis.url.get_secret_value()
+        password = urlsplit(url).password
+        found = {password, unquote(password)} if password else set()
+        if password or urlsplit(url).query:
+            found.add(url)
         for options in (self.kafka.client, self.kafka.consumer, self.kafka.producer):
-            found.update(option.get_secret_value() for option in options.values() if isinstance(option, SecretStr))
-        return frozenset(secret for secret in found if secret)
+            found.update(
+                option.get_secret_value()
+                for name, option in options.items()
+                if isinstance(option, SecretStr) and not names_something_public(name)
+            )
+        return frozenset(found)
 
 
 def setting_fields() -> dict[str, FieldInfo]:

@@ -90,7 +90,7 @@ def load_settings(
 
 
 def _read_dotenv(path: Path, *, required: bool) -> dict[str, str]:
-    if not path.is_file():
+    if not path.exists():
         if required:
             raise SettingsError([f"{path}: no such file"])
         return {}

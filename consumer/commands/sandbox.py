@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -75,8 +76,11 @@ def _write(path: Path, variables: dict[str, str]) -> None:
     """Put the variables into the file, whole or not at all; lines about other names stay."""
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     others = [line for line in before if line.partition("=")[0].strip() not in variables]
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(
-        "\n".join([*others, *(f"{name}={value}" for name, value in variables.items()), ""]), encoding="utf-8"
-    )
-    new.replace(path)
+    text = "\n".join([*others, *(f"{name}={value}" for name, value in variables.items()), ""])
+    target = path.resolve()  # a link stays a link
+    new = target.with_name(f"{target.name}.new")
+    new.touch(mode=0o600)  # the others' lines may hold secrets
+    new.write_text(text, encoding="utf-8")
+    if target.exists():
+        shutil.copymode(target, new)
+    new.replace(target)

@@ -124,10 +124,12 @@ def test_a_taken_port_is_told_instead_of_talking_to_the_stranger_on_it() -> None
 def test_an_env_file_keeps_the_lines_of_others(tmp_path: Path) -> None:
     env_file = tmp_path / ".env"
     env_file.write_text("# mine\nTOKEN=abc\nDOWNTICK_REDIS__URL=redis://old:1/0\nDOWNTICK_WORKER=w7")
+    env_file.chmod(0o640)
     with running("--env-file", str(env_file)) as (_, variables):
         lines = env_file.read_text().splitlines()
     assert lines[:3] == ["# mine", "TOKEN=abc", "DOWNTICK_WORKER=w7"]
     assert lines[3:] == [f"{name}={value}" for name, value in variables.items()]
+    assert env_file.stat().st_mode & 0o777 == 0o640
     assert json.loads(variables["DOWNTICK_KAFKA__CONSUMER"]) == {"partition.assignment.strategy": "range"}
 
 
@@ -216,5 +218,7 @@ def test_without_a_redis_on_the_path_or_with_an_old_one_the_one_from_the_wheel_r
         assert b"redis_version:8." in redis_say(redis.port, b"INFO server")
 
 
-def test_free_ports_are_none_that_the_kernel_gives_to_clients() -> None:
-    assert all(20_000 <= free_port() < 32_000 for _ in range(50))
+def test_free_ports_differ_and_are_none_that_the_kernel_gives_to_clients() -> None:
+    ports = [free_port() for _ in range(100)]
+    assert all(20_000 <= port < 32_000 for port in ports)
+    assert len(set(ports)) == 100

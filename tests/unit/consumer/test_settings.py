@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from consumer.settings import Http, Kafka, Settings, setting_fields, variable_name
 from consumer.settings_sources import SettingsError, load_settings
@@ -249,7 +249,7 @@ def test_a_secret_option_is_in_no_text_that_settings_give(option: str) -> None:
         {"DOWNTICK_KAFKA__CLIENT": f'{{"sasl.password": "{PASSWORD}", "acks": 1}}'},
         {"DOWNTICK_KAFKA__CLIENT": f'{{"sasl.password": "{PASSWORD}"'},
         {"DOWNTICK_KAFKA__CLIENT": f'["{PASSWORD}"]'},
-        {"DOWNTICK_KAFKA__CLIENT": f'{{"sasl.password": {{"a": "{PASSWORD}"}}}}'},
+        {"DOWNTICK_KAFKA__CLIENT": f'{{"sasl.password": ["{PASSWORD}"]}}'},
         {"DOWNTICK_REDIS__URL": f"http://:{PASSWORD}@localhost"},
         {"DOWNTICK_REDIS__URL": f"redis://:{PASSWORD}/@localhost:1/0"},
         {"DOWNTICK_REDIS__URL": f"redis://:{PASSWORD}@localhost:port/0"},
@@ -273,6 +273,21 @@ def test_the_address_of_redis_can_be_shown_without_its_password() -> None:
     assert settings.redis.address == "rediss://cache:6380/3"
     assert PASSWORD not in repr(settings)
     assert PASSWORD in settings.secrets()
+
+
+def test_what_is_not_secret_is_not_cut_out_of_the_logs() -> None:
+    options = '{"sasl.mechanisms": "PLAIN", "ssl.key.location": "/etc/tls/key", "debug": "security"}'
+    assert load_settings(environ={"DOWNTICK_KAFKA__CLIENT": options}).secrets() == frozenset()
+    url = f"redis://:{PASSWORD}%21@cache:6380/3"
+    assert load_settings(environ={"DOWNTICK_REDIS__URL": url}).secrets() == {url, f"{PASSWORD}%21", f"{PASSWORD}!"}
+
+
+def test_dotted_names_in_toml_need_no_quotes(tmp_path: Path) -> None:
+    (tmp_path / "downtick.toml").write_text("[kafka.client]\nsasl.username = 'toml'\nssl.ca.location = '/ca.pem'\n")
+    settings = load_settings(environ={"DOWNTICK_KAFKA__CLIENT": '{"sasl.username": "environment"}'})
+    assert settings.kafka.client == {"sasl.username": SecretStr("environment"), "ssl.ca.location": "/ca.pem"}
+    (tmp_path / "downtick.toml").write_text("[kafka.consumer]\nisolation.level = 'read_uncommitted'\n")
+    assert refused()[0].startswith("kafka.consumer: isolation.level cannot be set")
 
 
 def test_options_given_in_code_are_checked_as_well() -> None:
