@@ -36,7 +36,7 @@ LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are be
 Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
 
 
-class BadBundle(Exception):  # noqa: N818  named by what it says, as everywhere here
+class BadBundle(Exception):
     """This folder cannot be used as a model; the message is one line that names the file and the fault."""
 
 
@@ -94,8 +94,7 @@ def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mappi
     A reader sees the old bundle, the new one or (for an instant, when one is replaced) none, never a mixture.
     Raises: BadBundle if `path` is something other than a bundle or an empty folder; OSError.
     """
-    if path.exists() and not (path / MANIFEST).exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
+    check_place(path)
     files = {WEIGHTS: pack(weights), GOLDEN: pack(golden)}
     manifest = manifest.sealed({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     files[MANIFEST] = (manifest.model_dump_json(indent=2) + "\n").encode()
@@ -115,6 +114,12 @@ def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mappi
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest
+
+
+def check_place(path: Path) -> None:
+    """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace."""
+    if path.exists() and not (path / MANIFEST).exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
 
 
 def weight_shapes(manifest: Manifest) -> Shapes:

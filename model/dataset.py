@@ -40,7 +40,7 @@ FLAG = ("falling", "label")
 NEXT = "next"
 
 
-class BadTable(Exception):  # noqa: N818  named by what it says, as everywhere here
+class BadTable(Exception):
     """This file cannot be read as a table of prices; one line with file, row and column."""
 
 
@@ -72,6 +72,17 @@ class Table:
     skipped: int  # rows of a long table that have no value
     value: str  # the value's column, or "steps"
     steps: tuple[str, ...] = ()  # names of a wide table's step columns
+
+    def time_of(self, text: str) -> int:
+        """The time that a text means: the name of a step, or a date. Raises: BadTable."""
+        if not self.steps:
+            try:
+                return parse_time(text)
+            except ValueError as error:
+                raise BadTable(f"{text!r} is {error}") from None
+        if text not in self.steps:
+            raise BadTable(f"{text!r} is no step of {self.files[0]}, which has {', '.join(self.steps)}")
+        return self.steps.index(text)
 
     @property
     def labelled(self) -> bool:
@@ -198,17 +209,23 @@ class _Sheet:
         """Epoch milliseconds."""
         cell = row[column].strip()
         try:
-            if len(cell.lstrip("-")) > 8 and cell.lstrip("-").isdecimal():
-                return int(cell)
-            moment = datetime.fromisoformat(cell)
-        except ValueError:
-            raise BadTable(
-                f"{self.where(column)}: {cell!r} is neither a date, RFC 3339 nor epoch milliseconds"
-            ) from None
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+            return parse_time(cell)
+        except ValueError as error:
+            raise BadTable(f"{self.where(column)}: {cell!r} is {error}") from None
 
 
 _LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "": math.nan}
+
+
+def parse_time(text: str) -> int:
+    """Epoch milliseconds of a date, an RFC 3339 time (UTC without an offset) or such a number. Raises: ValueError."""
+    try:
+        if len(text.lstrip("-")) > 8 and text.lstrip("-").isdecimal():
+            return int(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("neither a date, RFC 3339 nor epoch milliseconds") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _read_bytes(path: Path) -> bytes:
