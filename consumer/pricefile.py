@@ -22,6 +22,8 @@ from typing import IO, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.events import TS_MAX_MS
+
 STOCK_COLUMNS = ("stock", "ticker", "symbol")
 TIME_COLUMNS = ("ts", "timestamp", "time", "datetime", "date")
 # Adjusted before raw: a split halves a raw close without anything having fallen.
@@ -35,7 +37,7 @@ _EPOCH_DIGITS = {10: 1000.0, 13: 1.0, 16: 1e-3, 19: 1e-6}  # seconds, milli-, mi
 
 
 class BadPriceFile(Exception):
-    """The file is not a price table; the message names file, row (the header is row 1) and column."""
+    """The file is not a price table; the message names file, row (as an editor counts lines) and column."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,6 @@ class _Table:
         first = text.readline()
         delimiter = max(",;\t", key=first.count)
         self._reader = csv.reader(_with_first(first, text), delimiter=delimiter, strict=True)
-        self._row = 0
         self.header = next(self.rows(), [])
         if not self.header:
             raise BadPriceFile(f"{name}: it is empty; expected a header and rows")
@@ -199,7 +200,7 @@ class _Table:
         return self.columns[_normal(name)]
 
     def fail(self, message: str, column: int | None = None, row: int | None = None) -> NoReturn:
-        row = self._row if row is None else row
+        row = self._reader.line_num if row is None else row
         place = f"{self.name}, row {row}" if row else self.name
         if column is not None:
             place += f", column {self.header[column]!r}"
@@ -208,7 +209,6 @@ class _Table:
     def rows(self) -> Iterator[list[str]]:
         """Every row that is not blank; each has as many cells as the header."""
         while True:
-            self._row += 1
             try:
                 cells = next(self._reader, None)
             except csv.Error as error:
@@ -306,6 +306,8 @@ def _read_wide(table: _Table, start_ms: int | None, step_ms: int | None) -> None
     steps = [i for i in range(len(table.header)) if i != table.stock and i not in labels]
     if start_ms is not None and step_ms is not None:
         times = [start_ms + n * step_ms for n in range(len(steps))]
+        if times and times[-1] > TS_MAX_MS:
+            table.fail("--start and --step lead past the year 9999")
     else:
         times = []
         for column in steps:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ABSENT = "-"
+_NUMBERS = ("value", "falling_probability", "forecast", "forecast_low", "forecast_high")
 _RATE_WINDOW = 5.0  # seconds
 
 
@@ -84,7 +85,7 @@ def timestamp(ts_ms: int) -> str:
 
 def plain(text: object) -> str:
     """Text without control characters: a name or a message from elsewhere must not steer the terminal."""
-    return "".join(char if char.isprintable() else "�" for char in str(text))
+    return "".join(char if char.isprintable() else "?" for char in str(text))
 
 
 def _event_time(prediction: Mapping[str, Any]) -> str:
@@ -99,12 +100,19 @@ def _number_of(prediction: Mapping[str, Any], field: str) -> float:
     return float(value)
 
 
-def _interval(prediction: Mapping[str, Any]) -> str:
-    return f"{number(_number_of(prediction, 'forecast_low'))} … {number(_number_of(prediction, 'forecast_high'))}"
+def _interval(prediction: Mapping[str, Any], to: str) -> str:
+    return f"{number(_number_of(prediction, 'forecast_low'))}{to}{number(_number_of(prediction, 'forecast_high'))}"
+
+
+def _check(prediction: Mapping[str, Any]) -> None:
+    for field in _NUMBERS:
+        _number_of(prediction, field)
+    for field in ("ts", "falling", "flipped"):
+        _ = prediction[field]
 
 
 def prediction_line(prediction: Mapping[str, Any]) -> str:
-    """One prediction as one plain line: time, stock, value, forecast, interval, probability, flag.
+    """One prediction as one line of ASCII: time, stock, value, forecast, interval, probability, flag.
 
     Raises: KeyError, TypeError if it is not a prediction of the contract."""
     flag = "falling" if prediction["falling"] else "-"
@@ -112,7 +120,7 @@ def prediction_line(prediction: Mapping[str, Any]) -> str:
         flag += " (flipped)"
     return (
         f"{_event_time(prediction):<20} {plain(prediction['stock']):<8} {number(_number_of(prediction, 'value')):>12}"
-        f"  next {number(_number_of(prediction, 'forecast')):>12} [{_interval(prediction)}]"
+        f"  next {number(_number_of(prediction, 'forecast')):>12} [{_interval(prediction, ', ')}]"
         f"  p_falling {_number_of(prediction, 'falling_probability'):.3f}  {flag}"
     )
 
@@ -157,7 +165,7 @@ def prediction_row(prediction: Mapping[str, Any], values: Sequence[float], *, co
         flag,
         Text(f"{_number_of(prediction, 'falling_probability'):.3f}"),
         Text(number(forecast), "green" if forecast > value else "red" if forecast < value else ""),
-        Text(_interval(prediction), "dim"),
+        Text(_interval(prediction, " … "), "dim"),
     )
     return (*row, Text(_event_time(prediction), "dim")) if timed else row
 
@@ -183,7 +191,7 @@ class Board:
         stock = prediction["stock"]
         if not isinstance(stock, str):
             raise TypeError(f"stock is {type(stock).__name__}, expected a string")
-        prediction_row(prediction, ())  # what cannot be shown later is refused now
+        _check(prediction)  # what cannot be shown later is refused now
         self._last.pop(stock, None)
         self._last[stock] = prediction
         self._history.setdefault(stock, deque(maxlen=self._values)).append(float(prediction["value"]))

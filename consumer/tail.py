@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from consumer.kafka_options import ClientOptions
 
 _NEW_PARTITIONS_EVERY = 30.0  # seconds
+_ASK_EVERY = 1.0  # seconds, and only while something is wrong
 
 
 class Tail:
@@ -46,7 +47,8 @@ class Tail:
             self._consumer.close()
             raise
         self._partitions, self._unread = set(found), set(found)
-        self._looked_at = clock()
+        self._looked_at = self._asked_at = clock()
+        self._away = ""
 
     def _place(self, partition: int, *, from_beginning: bool) -> TopicPartition:
         if from_beginning:
@@ -65,8 +67,8 @@ class Tail:
 
     @property
     def trouble(self) -> str:
-        """Why no broker answers, or ""."""
-        return self._trouble.text
+        """Why no broker answers, or "". A single lost connection is no trouble: it was asked for again."""
+        return self._away
 
     def read(self, seconds: float, most: int = 1000) -> list[Message]:
         """The next records, in the order of each partition; waits up to `seconds` for the first.
@@ -74,6 +76,8 @@ class Tail:
         Raises: KafkaException for what will not pass by itself, as a deleted topic or missing rights."""
         if self._clock() - self._looked_at > _NEW_PARTITIONS_EVERY:
             self._look_for_new_partitions()
+        if (self._trouble.text or self._away) and self._clock() - self._asked_at > _ASK_EVERY:
+            self._ask()
         first = self._consumer.poll(seconds)
         messages = [] if first is None else [first, *self._consumer.consume(most - 1, 0)]
         return [message for message in messages if self._is_record(message)]
@@ -81,14 +85,22 @@ class Tail:
     def _is_record(self, message: Message) -> bool:
         error, partition = message.error(), message.partition()
         if error is None:
-            self._trouble.text = ""
             return True
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's public name
-            self._trouble.text = ""
             self._unread.discard(-1 if partition is None else partition)
         elif not (error.retriable() or error.code() in _PASSING):
             raise KafkaException(error)
         return False
+
+    def _ask(self) -> None:
+        """Find out whether a complaint of librdkafka's means that nobody answers."""
+        self._asked_at = self._clock()
+        self._away, self._trouble.text = self._trouble.text or self._away, ""
+        try:
+            self._consumer.list_topics(self._topic, timeout=1)
+        except KafkaException:
+            return
+        self._away = ""
 
     def _look_for_new_partitions(self) -> None:
         self._looked_at = self._clock()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from consumer.arguments import positive
 from consumer.cli_errors import CommandError
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what is asked, and where."""
     parser.add_argument("--live", action="store_true", help="ask whether it is alive instead of whether it is ready")
     parser.add_argument("--url", metavar="URL", help="address of the worker, as http://host:port")
-    parser.add_argument("--timeout", type=float, metavar="S", default=2.0, help="seconds to wait (default: 2)")
+    parser.add_argument("--timeout", type=positive, metavar="S", default=2.0, help="seconds to wait (default: 2)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,9 +53,17 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{shown}: {reason}", hint="is the service running, and is this its http.port?") from error
     finally:
         connection.close()
-    text = " ".join("".join(char if char.isprintable() else " " for char in body).split())
-    print(f"{shown}: {response.status} {text}".rstrip())
+    print(f"{shown}: {_words(response.status, body, 'alive' if args.live else 'ready')}")
     return 0 if response.status == 200 else 1
+
+
+def _words(status: int, body: str, question: str) -> str:
+    """The answer in one line: yes, or why not."""
+    try:
+        text = question if status == 200 else f"not {question}: {'; '.join(json.loads(body)['troubles'])}"
+    except (ValueError, KeyError, TypeError, RecursionError):  # whatever listens there, it is not downtick
+        text = f"{status} {body}".strip()
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _from_url(url: str) -> tuple[str, int]:

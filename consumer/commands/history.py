@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consumer.arguments import whole
 from consumer.cli_errors import CommandError
 from consumer.inspection import nothing_here, redis_store
 from consumer.outputs import format_ts
@@ -46,15 +47,13 @@ _ROWS = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the stock, and how much of it is shown how."""
     parser.add_argument("stock", metavar="STOCK", help="its name, as in the events")
-    parser.add_argument("--limit", type=int, metavar="N", help=f"the newest N updates (default: {_ROWS}; JSON: all)")
+    parser.add_argument("--limit", type=whole, metavar="N", help=f"the newest N updates (default: {_ROWS}; JSON: all)")
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(args: argparse.Namespace) -> int:
     """Find the stock and show it."""
     settings: Settings = args.settings
-    if args.limit is not None and args.limit < 1:
-        raise CommandError("--limit must be at least 1", code=2)
     if not STOCK_NAME.fullmatch(args.stock):
         raise CommandError(f"{args.stock!r} cannot be the name of a stock", code=2)
     with redis_store(settings) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 import signal
@@ -15,6 +16,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from consumer.arguments import positive, whole
 from consumer.cli_errors import CommandError
 from consumer.kafka_options import plain_producer_options
 from consumer.pricefile import BadPriceFile, Prices, parse_time, read_prices
@@ -22,7 +24,6 @@ from consumer.rendering import count, duration, timestamp
 from consumer.topics import Trouble, partitions
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from consumer.settings import Settings
@@ -162,18 +163,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the file, what is taken of it, and how fast it is sent."""
     parser.add_argument("file", metavar="FILE", help="CSV, long or wide, .gz or not; - is standard input")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--rate", type=_positive, metavar="N", help="updates a second")
-    pace.add_argument("--speed", type=_positive, metavar="X", help="the file's time, X times as fast as it happened")
+    pace.add_argument("--rate", type=positive, metavar="N", help="updates a second")
+    pace.add_argument("--speed", type=positive, metavar="X", help="the file's time, X times as fast as it happened")
     parser.add_argument("--topic", metavar="T", help="send it there instead of the input topic")
     parser.add_argument("--stocks", metavar="A,B", help="only these")
-    parser.add_argument("--limit", type=_whole, metavar="N", help="only the earliest N updates")
+    parser.add_argument("--limit", type=whole, metavar="N", help="only the earliest N updates")
     parser.add_argument("--value", metavar="COLUMN", help="column of the values in a long file")
     parser.add_argument("--fields", metavar="A,B", help="columns of a long file that go with each value")
     parser.add_argument("--start", type=_time, metavar="T", help="time of a wide file's first column")
     parser.add_argument("--step", type=_step, metavar="D", help="time between its columns: 1d, 2h, 15min, 10s, 500ms")
     parser.add_argument(
         "--timeout",
-        type=_positive,
+        type=positive,
         metavar="S",
         default=30.0,
         help="give up on an update after S seconds (default: 30)",
@@ -244,8 +245,8 @@ def _report(prices: Prices, sent: Sent, topic: str, took: float, *, interrupted:
         unknown = f", {count(sent.unknown)} without an answer" if sent.unknown else ""
         raise CommandError(
             f"{line}; {count(sent.failed)} failed{unknown} ({cause})",
-            hint="nothing was sent after the first failure; once the cause is gone, the whole file can be sent again: "
-            "what has arrived already will be late or a duplicate",
+            hint="it stopped there; once the cause is gone, the file can be sent again: what has arrived already will "
+            "count as late or as a duplicate",
             code=130 if interrupted and not sent.failed else 1,
         )
     print(f"stopped: {line}" if interrupted and not whole else line)
@@ -295,31 +296,16 @@ def _list(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError
-    return number
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def _time(text: str) -> int:
-    return parse_time(text)
+    try:
+        return parse_time(text)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"expected a date or an RFC 3339 time, not {text!r}") from None
 
 
 def _step(text: str) -> int:
     match = _STEP.fullmatch(text)
     step = round(float(match[1]) * _STEP_MS[match[2]]) if match else 0
     if step < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"expected a duration as 1d, 2h, 15min, 10s or 500ms, not {text!r}")
     return step
-
-
-# argparse shows the function's name in "invalid … value".
-_positive.__name__, _whole.__name__, _time.__name__, _step.__name__ = "positive number", "count", "time", "duration"

@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from consumer.arguments import positive, whole
 from consumer.cli_errors import CommandError
 from consumer.kafka_options import reader_options
 from consumer.rendering import Board, count, plain, prediction_line
@@ -72,8 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lines", action="store_true", help="one line each, on a terminal too")
     parser.add_argument("--from-beginning", action="store_true", help="begin with the oldest prediction kept")
     parser.add_argument("--until-end", action="store_true", help="end when all there is has been shown")
-    parser.add_argument("--count", type=int, metavar="N", help="end after N predictions")
-    parser.add_argument("--timeout", type=float, metavar="S", help="end after S seconds; exit 1 if --count was not met")
+    parser.add_argument("--count", type=whole, metavar="N", help="end after N predictions")
+    parser.add_argument(
+        "--timeout", type=positive, metavar="S", help="end after S seconds; exit 1 if --count was not met"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

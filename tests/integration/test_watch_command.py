@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from consumer.cli_errors import CommandError
 from consumer.kafka_options import reader_options
-from consumer.sandbox import free_port
+from consumer.sandbox import EmbeddedKafka, free_port
 from consumer.settings import Kafka, Settings
 from consumer.tail import Tail
 from tests.support.broker import Broker, unique
@@ -120,7 +120,7 @@ def test_without_a_terminal_each_prediction_is_a_plain_line(embedded: Broker, to
     publish(embedded, topic, LOG)
     done = watch(embedded, topic, *ALL)
     assert (
-        "2026-11-23 14:30:03Z AAPL           103.00  next       101.50 [99.00 … 103.00]"
+        "2026-11-23 14:30:03Z AAPL           103.00  next       101.50 [99.00, 103.00]"
         "  p_falling 0.250  falling (flipped)" in done.out.splitlines()
     )
     assert len(done.out.splitlines()) == 5
@@ -154,6 +154,24 @@ def test_a_partition_added_while_watching_is_followed_too(embedded: Broker, topi
             producer.produce(topic, b"x", b"k", partition=3)
         now = 31.0
         wait_until(lambda: [m.partition() for m in tail.read(0.1)] == [3], within=20, what="the record", every=0)
+
+
+def test_a_broker_that_comes_back_is_followed_on_and_its_absence_told(tmp_path: Path) -> None:
+    with EmbeddedKafka(tmp_path / "kafka", free_port()) as kafka:
+        broker = Broker(kafka.start().bootstrap_servers)
+        broker.create_topic("predictions", 1)
+        with Tail(
+            reader_options(Settings(kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers))), "predictions"
+        ) as tail:
+            assert tail.read(0.2) == []
+            kafka.stop()
+            wait_until(lambda: tail.read(0.1) or tail.trouble, within=20, what="the trouble", every=0)
+            assert "predictions" not in tail.trouble
+            kafka.start()
+            wait_until(lambda: not (tail.read(0.1) or tail.trouble), within=30, what="an answer", every=0)
+            publish(broker, "predictions", LOG[:1])
+            found = wait_until(lambda: tail.read(0.1), within=30, what="the prediction", every=0)
+    assert json.loads(found[0].value() or b"") == LOG[0]
 
 
 def test_count_ends_it_and_too_few_in_time_is_exit_code_1(embedded: Broker, topic: str) -> None:

@@ -4,15 +4,18 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from consumer.cli import main
 from consumer.commands import health
+from consumer.http import HttpServer
 from consumer.sandbox import free_port
 from consumer.settings import Http
 from consumer.settings_sources import load_settings
@@ -45,11 +48,27 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ready_and_live_are_different_questions(capsys: pytest.CaptureFixture[str]) -> None:
-    with service({"/ready": (503, b"restoring\npartition 3\x1b[2J"), "/live": (200, b"ok")}) as port:
-        url = f"http://127.0.0.1:{port}"
+    troubles = ["Redis is away: refused\x1b[2J", "partition 3 is being restored"]
+    server = HttpServer("127.0.0.1", 0, CollectorRegistry(), beat=time.monotonic, troubles=lambda: tuple(troubles))
+    try:
+        url = f"http://127.0.0.1:{server.port}"
         assert main(["health", "--url", url]) == 1
         assert main(["health", "--url", url, "--live"]) == 0
-    assert capsys.readouterr().out == f"{url}/ready: 503 restoring partition 3 [2J\n{url}/live: 200 ok\n"
+        troubles.clear()
+        assert main(["health", "--url", url]) == 0
+    finally:
+        server.close()
+    assert capsys.readouterr().out.splitlines() == [
+        f"{url}/ready: not ready: Redis is away: refused [2J; partition 3 is being restored",
+        f"{url}/live: alive",
+        f"{url}/ready: ready",
+    ]
+
+
+def test_something_else_that_listens_there_is_shown_as_it_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with service({"/ready": (404, b"no\nsuch page\x1b[2J")}) as port:
+        assert main(["health", "--url", f"127.0.0.1:{port}"]) == 1
+    assert capsys.readouterr().out == f"http://127.0.0.1:{port}/ready: 404 no such page [2J\n"
 
 
 def test_the_address_is_the_one_of_the_services_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

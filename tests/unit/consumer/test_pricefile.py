@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consumer import pricefile
 from consumer.events import EventDecoder
 from consumer.pricefile import BadPriceFile, Prices, parse_time, read_prices
+from model import dataset
 
 DATA = Path(__file__).parents[3] / "consumer/data/daily-us/stocks.csv.gz"
 
@@ -204,6 +206,8 @@ def test_options_that_do_not_fit_the_kind_of_table_are_refused(tmp_path: Path) -
         read_prices(DATA, start_ms=0, step_ms=1)
     with pytest.raises(BadPriceFile, match="it is a wide table: it has no value or field columns"):
         read_prices(write(tmp_path, SEED), value="close")
+    with pytest.raises(BadPriceFile, match="lead past the year 9999"):
+        read_prices(write(tmp_path, SEED), start_ms=parse_time("9999-12-31"), step_ms=86_400_000)
     with pytest.raises(BadPriceFile, match="no column 'vwap', found Ticker, Date"):
         read_prices(DATA, fields=["vwap"])
 
@@ -215,3 +219,15 @@ def test_some_stocks_and_the_earliest_values_can_be_taken() -> None:
     assert len(prices.only(["IBM", "FB"])) == 3270 + 196
     with pytest.raises(KeyError, match="NONE"):
         prices.only(["NONE"])
+
+
+def test_training_and_replay_read_the_same_numbers_from_the_same_file() -> None:
+    assert (pricefile.STOCK_COLUMNS, pricefile.VALUE_COLUMNS) == (dataset.STOCK, dataset.VALUE)
+    assert set(pricefile.TIME_COLUMNS) == set(dataset.TIME)
+    assert set(pricefile.LABEL_COLUMNS) == set(dataset.FLAG)
+    prices = read_prices(DATA, fields=["volume"])
+    for series in dataset.read([DATA], fields=["volume"]).series:
+        mine = prices.stock == prices.stocks.index(series.stock)
+        assert prices.ts_ms[mine].tolist() == series.times.tolist()
+        assert prices.value[mine].tolist() == series.values[:, 0].tolist()
+        assert prices.fields[mine, 0].tolist() == series.values[:, 1].tolist()
