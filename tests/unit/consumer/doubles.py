@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer.outputs import PredictionEncoder
+from consumer.partition import Partition, Standing
 from model.predictor import Predictions
+from state.history import History
+from state.layout import LAYOUT, Meta
 
 NOON_MS = 1_704_110_400_000  # 2024-01-01T12:00:00Z
 
@@ -66,8 +70,9 @@ class SlopeModel:
         assert windows.shape[1:] == (3, 1)
         self.calls.append(len(windows))
         first, before, last = windows[:, 0, 0], windows[:, 1, 0], windows[:, 2, 0]
-        probability = 0.1 + 0.4 * np.clip(first - last, 0, 2)
-        forecast = last + (last - before)
+        with np.errstate(over="ignore"):
+            probability = 0.1 + 0.4 * np.clip(first - last, 0, 2)
+            forecast = last + (last - before)
         forecast[last == NOT_FINITE] = np.nan
         return Predictions(
             probability=probability.astype(np.float32),
@@ -76,3 +81,19 @@ class SlopeModel:
             high=forecast + 1,
             scale=np.full(len(windows), 2.0),
         )
+
+
+def meta(watermark: int = -1, *, generation: str = "g1", rejected: int = 0) -> Meta:
+    """A partition's meta in Redis."""
+    return Meta(generation, watermark, "cluster", "topic-id", LAYOUT, 8, "v1", "", rejected)
+
+
+def seated(number: int = 0, *, next_offset: int = 0, output_from: int = 0, rejected: int = 0) -> Partition:
+    """A partition with an empty history that Redis is in step with."""
+    partition = Partition(number, Standing.SEATED, next_offset=next_offset, output_from=output_from)
+    partition.history = History(SlopeModel.reach, 1, 8)
+    partition.encoder = PredictionEncoder(SlopeModel.window, SlopeModel.version, "prices", number)
+    partition.target = partition.stored = meta(next_offset - 1, rejected=rejected)
+    partition.rejected = rejected
+    partition.committed = partition.owed
+    return partition
