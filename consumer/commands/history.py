@@ -187,7 +187,7 @@ def _table(history: StockHistory, limit: int) -> Table:
         else:
             forecast, interval, probability = "-", "warming up", "-"
         table.add_row(
-            timestamp(int(record["ts"])),
+            timestamp(int(record["ts"])).removesuffix(" 00:00:00Z"),
             number(float(record["values"][0])),
             Text(number(off) + (" !" if outside else "  "), "yellow" if outside else ""),
             forecast,

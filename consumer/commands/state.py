@@ -114,30 +114,35 @@ def _document(one: PartitionState) -> dict[str, object]:
 
 
 def _table(found: list[PartitionState]) -> Table:
+    """A row for each partition; what all of them share stands above it once."""
+    metas = [one.meta for one in found if one.meta is not None]
+    shared = {
+        "cluster": {plain(meta.cluster_id) for meta in metas},
+        "model": {plain(meta.model) for meta in metas},
+        "depth": {count(meta.depth) for meta in metas},
+        "layout": {str(meta.layout) for meta in metas},
+    }
+    title = " · ".join(f"{name} {values.copy().pop()}" for name, values in shared.items() if len(values) == 1)
+    own = [name for name, values in shared.items() if len(values) > 1]
     total = f"{count(sum(one.stocks for one in found))} stocks, {_size(sum(one.bytes for one in found))}"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, caption=total, caption_justify="left")
-    for name in ("partition", "watermark", "stocks", "memory", "depth", "layout"):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title, table.caption = Text(title), Text(total)
+    table.title_justify = table.caption_justify = "left"
+    for name in ("partition", "watermark", "stocks", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("generation", "model", "cluster id"):
+    for name in ("generation", *own):
         table.add_column(name, overflow="fold")
     notes = any(_notes(one) for one in found)
     if notes:
         table.add_column("notes", overflow="fold")
     for one in found:
-        meta = one.meta
-        row = [str(one.partition), *["-"] * 8]
-        if meta is not None:
-            row = [
-                str(one.partition),
-                count(meta.watermark),
-                count(one.stocks),
-                _size(one.bytes),
-                count(meta.depth),
-                str(meta.layout),
-                meta.generation,
-                plain(meta.model),
-                plain(meta.cluster_id),
-            ]
+        row = [str(one.partition), *["-"] * (4 + len(own))]
+        if one.meta is not None:
+            meta = one.meta
+            cells = {"cluster": plain(meta.cluster_id), "model": plain(meta.model)}
+            cells |= {"depth": count(meta.depth), "layout": str(meta.layout)}
+            row = [str(one.partition), count(meta.watermark), count(one.stocks), _size(one.bytes), meta.generation]
+            row += [cells[name] for name in own]
         table.add_row(*map(Text, row), *([Text(_notes(one), "yellow")] if notes else []))
     return table
 

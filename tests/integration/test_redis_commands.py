@@ -217,10 +217,22 @@ def test_state_show_tells_what_each_partition_holds(store: RedisStore, shared_re
     shown = downtick("state", "show", url=shared_redis.url, group=group).out
     row = next(line for line in shown.splitlines() if line.strip().startswith("0 "))
     assert row.split()[:3] == ["0", "1,234", "2"]
+    assert "cluster cluster · model 2026-bundle · depth 4 · layout 1" in shown
     assert "9 dead letters in a row" in shown
     assert "no meta: not usable, will be rebuilt" in shown
     one = downtick("state", "show", "--json", "--partition", "4", url=shared_redis.url, group=group)
     assert [document["partition"] for document in json.loads(one.out)] == [4]
+
+
+def test_state_show_gives_a_column_to_what_partitions_do_not_share(
+    store: RedisStore, shared_redis: EmbeddedRedis, group: str
+) -> None:
+    write(store, 0, {"A": records([1.0])}, meta(10))
+    write(store, 1, {"B": records([1.0])}, meta(10, depth=8))
+    lines = downtick("state", "show", url=shared_redis.url, group=group).out.splitlines()
+    assert "cluster cluster · model 2026-bundle · layout 1" in lines[0]
+    assert [line.split()[-1] for line in lines if line.strip()[:2] in {"0 ", "1 "}] == ["4", "8"]
+    assert lines[-1].strip().startswith("2 stocks, ")
 
 
 def test_reset_deletes_the_named_partition_and_nothing_else(
