@@ -102,10 +102,10 @@ class Broker:
 
     # --- the group
 
-    def committed(self, group: str, topic: str) -> dict[int, int]:
-        """Stable committed next offsets; partitions without one are absent."""
+    def committed(self, group: str, topic: str, *, stable: bool = True) -> dict[int, int]:
+        """Committed next offsets; partitions without one are absent. `stable`: once no transaction is open on it."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in self.partitions(topic)])
-        answer = self.admin.list_consumer_group_offsets([asked], require_stable=True)[group].result(30)
+        answer = self.admin.list_consumer_group_offsets([asked], require_stable=stable)[group].result(30)
         return {p.partition: p.offset for p in answer.topic_partitions if p.offset >= 0 and p.error is None}
 
     def alter_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:

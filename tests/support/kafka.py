@@ -32,7 +32,7 @@ rootLogger.appenderRef.console.ref = console
 """
 
 
-class KafkaMissing(Exception):  # noqa: N818 — a state of the machine, not a fault
+class KafkaMissing(Exception):
     """Apache Kafka cannot run here; the message says what is missing."""
 
 

@@ -5,8 +5,9 @@ Producer and Consumer, the Redis store's public methods, and redis-py's reading 
 step that now runs into a small shared file, so that whoever kills the process at random can name the step it hit; and
 at the n-th pass of the planned step the process kills (or stops) itself, in the very thread and moment.
 
-PLAN is JSON: {"marker": path, "step": name, "nth": 1, "action": "kill" | "stop", "delay": seconds}. Without a step
-only the marker is kept. `nth` counts passes over the life of the process; it strikes once."""
+PLAN is JSON: {"marker": path, "faults": [{"step": name, "nth": 1, "action": "kill" | "stop", "delay": seconds}, …]}.
+The faults strike in this order, each once: the next one's `nth` counts passes from then on. Without faults only the
+marker is kept."""
 
 import json
 import mmap
@@ -14,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import confluent_kafka
 
 STEPS = {
+    "before_opening": "warm, but nothing was said to Kafka yet: where a spare worker waits until it is needed",
     "while_joining": "the group has given partitions, the service has not seen them yet",
     "while_seating": "a partition's meta was read, the partition is not seated",
     "before_begin": "a batch is in hand, no transaction is open",
@@ -35,19 +36,17 @@ STEPS = {
 
 
 class Faults:
-    """The marker, and the one planned fault."""
+    """The marker, and the planned faults."""
 
-    def __init__(self, plan: dict[str, Any]) -> None:
-        self._step: str | None = plan.get("step")
-        self._left: int = plan.get("nth", 1)
-        self._number = signal.SIGSTOP if plan.get("action") == "stop" else signal.SIGKILL
-        self._delay: float = plan.get("delay", 0.0)
-        assert self._step is None or self._step in STEPS, self._step
-        with Path(plan["marker"]).open("w+b") as file:
-            file.truncate(64)
-            self._marker = mmap.mmap(file.fileno(), 64)
+    def __init__(self, marker: Path, planned: list[dict[str, Any]]) -> None:
+        self._planned = planned
+        for fault in planned:
+            assert fault["step"] in STEPS, fault
         self.batch = 2  # records that the last consume() gave
         self.unwritten = 0  # partitions of the committed batch that were not written to Redis yet
+        with marker.open("w+b") as file:
+            file.truncate(64)
+            self._marker = mmap.mmap(file.fileno(), 64)
         self.now("starting")
 
     def now(self, step: str) -> None:
@@ -56,37 +55,32 @@ class Faults:
         self._marker[:64] = step.encode().ljust(64, b"\0")
 
     def wants(self, step: str) -> bool:
-        return self._step == step
+        """Whether the next fault is planned for this step."""
+        return bool(self._planned) and self._planned[0]["step"] == step
+
+    def _due(self, step: str) -> dict[str, Any] | None:
+        if not self.wants(step):
+            return None
+        fault = self._planned[0]
+        fault["nth"] = fault.get("nth", 1) - 1
+        return self._planned.pop(0) if fault["nth"] == 0 else None
 
     def passing(self, step: str) -> None:
-        """The named moment: strike if it is planned and this is its n-th pass."""
-        if self._step != step:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self._step = None
-            self.now(step)
-            self._strike()
+        """The named moment: strike if this is the planned pass."""
+        fault = self._due(step)
+        if fault is not None:
+            self._strike(step, fault)
 
     def shortly(self, step: str) -> None:
         """As `passing`, but from another thread and `delay` seconds later, while the call that follows is under way."""
-        if self._step != step:
-            return
-        self._left -= 1
-        if self._left == 0:
-            self._step = None
+        fault = self._due(step)
+        if fault is not None:
+            # Not a wait for something: the moment within the call is what the plan chooses.
+            threading.Timer(fault.get("delay", 0.0), self._strike, (step, fault)).start()
 
-            def strike() -> None:
-                time.sleep(self._delay)  # not a wait for something: the moment in the call is what is chosen
-                self.now(step)
-                self._strike()
-
-            threading.Thread(target=strike, daemon=True).start()
-
-    def _strike(self) -> None:
-        os.kill(os.getpid(), self._number)
-        if self._number == signal.SIGSTOP:
-            time.sleep(0)  # the signal is taken here; SIGCONT goes on here
+    def _strike(self, step: str, fault: dict[str, Any]) -> None:
+        self.now(step)
+        os.kill(os.getpid(), signal.SIGSTOP if fault.get("action") == "stop" else signal.SIGKILL)
 
 
 def install(faults: Faults) -> None:
@@ -169,6 +163,8 @@ def _producer(faults: Faults) -> type:
             super().abort_transaction(*args)
 
         def init_transactions(self, *args: Any) -> None:
+            if faults.step == "starting":
+                faults.passing("before_opening")
             faults.now("opening the producer")
             super().init_transactions(*args)
 
@@ -221,7 +217,7 @@ def _wrap_redis(faults: Faults) -> None:
 
 def main() -> int:
     plan, sys.argv = json.loads(sys.argv[1]), ["downtick", *sys.argv[2:]]
-    install(Faults(plan))
+    install(Faults(Path(plan["marker"]), plan["faults"]))
     from consumer.cli import main as downtick  # noqa: PLC0415 — the wrapping comes first
 
     return downtick()

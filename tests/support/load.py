@@ -137,13 +137,12 @@ def produce(bootstrap_servers: str, topic: str, batch: Iterator[Event] | list[Ev
 
 
 class Load:
-    """A producer that never pauses, in a thread of its own: `rate` events a second until it is left."""
+    """A producer that never pauses, in a thread of its own: `rate` of these events a second until it is left."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, *, seed: int, stocks: int, rate: float) -> None:
-        print(f"load: seed {seed}, {stocks} stocks, {rate:g}/s on {topic}")
+    def __init__(self, bootstrap_servers: str, topic: str, source: Iterator[Event], rate: float) -> None:
         self._producer = Producer({"bootstrap.servers": bootstrap_servers, **PRODUCER})
         self._topic, self._rate = topic, rate
-        self._events = events(seed, stocks)
+        self._events = source
         self.produced = 0
         self._failed: list[str] = []
         self._enough = threading.Event()

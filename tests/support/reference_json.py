@@ -19,7 +19,7 @@ LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 MAX_NESTING, MAX_DIGITS = 200, 4_300
 
 
-class Refused(Exception):  # noqa: N818 — an answer, not a fault
+class Refused(Exception):
     """This record becomes a dead letter; `reason` is the contract's."""
 
     def __init__(self, reason: str, message: str = "") -> None:

@@ -7,8 +7,10 @@ import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from tests.support.ports import free_port
 from tests.support.processes import Process, wait_until
@@ -18,34 +20,51 @@ _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)(?: \d+)?$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What the launcher does to the service: kill or stop it at the n-th pass of a step (launcher.py names them)."""
+
+    step: str
+    nth: int = 1
+    action: Literal["kill", "stop"] = "kill"
+    delay: float = 0.0  # of `while_committing` only: seconds into the call
+
+
+WARM = Fault("before_opening", action="stop")  # a spare worker: loaded, verified, warm, and unknown to Kafka
+
+
 class Service:
     """One worker. `settings` are dotted names of the design's table; the worker's name is stable over restarts.
 
     Args:
         folder: working directory, without .env or downtick.toml; holds the log.
+        name: of log and marker, where two processes carry one worker's name after each other.
         plan: what tests/support/launcher.py shall do to it (a fault at a step); None: `python -m consumer.cli run`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], *, worker: str = "one") -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str], *, worker: str = "one", name: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.worker = folder, worker
+        self.folder, self.worker, self.name = folder, worker, name or worker
         self.port = free_port()
         self.settings = {"worker": worker, "http.port": str(self.port), **settings}
-        self.log = folder / f"{worker}.log"
-        self.marker = folder / f"{worker}.step"
+        self.log = folder / f"{self.name}.log"
+        self.marker = folder / f"{self.name}.step"
         self._process: Process | None = None
 
-    def start(self, *options: str, plan: Mapping[str, object] | None = None, **settings: str) -> "Service":
-        """Start the process, without waiting. `plan` is the launcher's; `settings` (__ for dots) are this start's."""
+    def start(self, *options: str, faults: Sequence[Fault] | None = None, **settings: str) -> "Service":
+        """Start the process, without waiting; `settings` (with __ for dots) are this start's.
+
+        With `faults` (an empty list too) it runs in the launcher, which tells the step it is in."""
         assert self._process is None or not self._process.running, "it runs already"
         given = self.settings | {name.replace("__", "."): value for name, value in settings.items()}
         env = {name: value for name, value in os.environ.items() if not name.upper().startswith("DOWNTICK_")}
         env |= {"DOWNTICK_" + name.replace(".", "__").upper(): value for name, value in given.items()}
         env |= {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # without compiled bytecode TensorFlow takes twice as long
         arguments = [sys.executable, "-m", "consumer.cli", "run", *options]
-        if plan is not None:
+        if faults is not None:
             self.marker.unlink(missing_ok=True)
-            text = json.dumps({"marker": str(self.marker), **plan})
-            arguments = [sys.executable, "-m", "tests.support.launcher", text, "run", *options]
+            plan = {"marker": str(self.marker), "faults": [asdict(fault) for fault in faults]}
+            arguments = [sys.executable, "-m", "tests.support.launcher", json.dumps(plan), "run", *options]
         # Its own folder is the working directory: no .env and no downtick.toml of a developer gets in.
         self._process = Process(arguments, log=self.log, env=env, cwd=self.folder)
         return self
@@ -93,13 +112,11 @@ class Service:
             assert self.process.running, f"it ended with {self.process.exit_code}\n{self.process.tail()}"
             return self.ready
 
-        wait_until(
-            ready, within=within, what=lambda: f"{self.worker} ready: {self.get('/ready')}\n{self.process.tail()}"
-        )
+        wait_until(ready, within=within, what=lambda: f"{self.name} ready: {self.get('/ready')}\n{self.process.tail()}")
         return self
 
     def wait_not_ready(self, within: float = 30) -> None:
-        wait_until(lambda: not self.ready, within=within, what=f"{self.worker} not ready")
+        wait_until(lambda: not self.ready, within=within, what=f"{self.name} not ready")
 
     def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """All samples by (name, sorted labels)."""
@@ -138,7 +155,7 @@ class Service:
             return self.process.state() in {"T", "Z"}
 
         wait_until(
-            struck, within=within, what=lambda: f"fault in {self.worker} at step {self.step()}\n{self.process.tail()}"
+            struck, within=within, what=lambda: f"fault in {self.name} at step {self.step()}\n{self.process.tail()}"
         )
         if self.process.state() == "Z":
             assert self.process.wait(5) == -signal.SIGKILL, f"it ended otherwise\n{self.process.tail()}"

@@ -1,20 +1,24 @@
 """One system under test: topics, group and keys of its own on shared servers, its workers, and the proof at its end."""
 
+import itertools
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import redis
 
 from tests.support import compare
 from tests.support.broker import Broker, unique
 from tests.support.compare_redis import check_redis
-from tests.support.load import Load, produce
+from tests.support.load import Event, Load, events, produce
 from tests.support.processes import wait_until
 from tests.support.readers import Record, WatchingReader, read
 from tests.support.reference import Expected, Limits, Model, expect
-from tests.support.service import Service
+from tests.support.service import WARM, Fault, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 QUICK = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}  # a dead worker is replaced after six seconds
 PREFIX = "test"
@@ -61,7 +65,10 @@ class System:
             **(settings or {}),
         }
         self.redis = redis.Redis.from_url(redis_url)
-        self.workers: dict[str, Service] = {}
+        self.workers: dict[str, Service] = {}  # by worker: the process that carries its name now
+        self._processes: list[Service] = []
+        self._spares = itertools.count(2)
+        self._events: dict[int, Iterator[Event]] = {}  # by seed
         self._readers = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,8 +78,8 @@ class System:
         self.close()
 
     def close(self) -> None:
-        for worker in self.workers.values():
-            worker.close()
+        for process in self._processes:
+            process.close()
         self._readers.close()
         self.redis.close()
 
@@ -81,17 +88,35 @@ class System:
         if name not in self.workers:
             own = {key.replace("__", "."): value for key, value in settings.items()}
             self.workers[name] = Service(self.folder, self.settings | own, worker=name)
+            self._processes.append(self.workers[name])
         return self.workers[name]
+
+    def spare(self, worker: str, *faults: Fault) -> Service:
+        """Another process of that worker's name, which loads and then waits, stopped, for `take_over`. Not to be ready
+        before the worker is dead: it would fence it. `faults` are for the time after."""
+        spare = Service(self.folder, self.settings, worker=worker, name=f"{worker}-{next(self._spares)}")
+        self._processes.append(spare)
+        return spare.start(faults=[WARM, *faults])
+
+    def take_over(self, spare: Service, within: float = 120) -> Service:
+        """The spare goes on in its worker's place."""
+        spare.wait_for_fault(within)
+        spare.process.resume()
+        self.workers[spare.worker] = spare
+        return spare
 
     # --- the input
 
     def load(self, *, seed: int, stocks: int = 200, rate: float = 1_000) -> Load:
-        """To be used as a context: events flow while it is open."""
-        return Load(self.broker.bootstrap_servers, self.input_topic, seed=seed, stocks=stocks, rate=rate)
+        """To be used as a context: events flow while it is open. The same seed again goes on where it ended."""
+        if seed not in self._events:
+            print(f"load: seed {seed}, {stocks} stocks, {rate:g}/s on {self.input_topic}")
+            self._events[seed] = events(seed, stocks)
+        return Load(self.broker.bootstrap_servers, self.input_topic, self._events[seed], rate)
 
-    def produce(self, events: list, **options: str) -> int:  # type: ignore[type-arg]
+    def produce(self, batch: list[Event], **options: str) -> int:
         """These events, all in the log on return."""
-        return produce(self.broker.bootstrap_servers, self.input_topic, events, **options)
+        return produce(self.broker.bootstrap_servers, self.input_topic, batch, **options)
 
     def watch(self) -> tuple[WatchingReader, WatchingReader]:
         """Start the second reader, on predictions and on dead letters; `check` compares what they saw."""
