@@ -101,25 +101,14 @@ class RedisStore:
 
         Raises: Unavailable; StoreRefused, naming the server and the setting to change."""
         for server in self.servers.primaries():
-            replies = server.call([[pack("PING")], [pack("INFO")]])
-            info = _info(checked(replies[1], server.name))
-            checked(replies[0], server.name)
-            if info.get("role") != "master":
+            pong, info = server.call([[pack("PING")], [pack("INFO")]])
+            facts = _facts(checked(info, server.name))
+            unfit = why_unfit(facts, cluster=self._cluster)
+            if unfit:
+                raise StoreRefused(f"Redis at {server.name} {unfit}")
+            checked(pong, server.name)  # after INFO, which is answered even while the data set is loaded
+            if facts.get("role") != "master":
                 raise Unavailable(f"Redis at {server.name} is a replica: a failover is going on, or redis.url is wrong")
-            version = info.get("redis_version", "0")
-            if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
-                raise StoreRefused(f"Redis at {server.name} is version {version}; downtick needs 6.2 or newer")
-            policy = info.get("maxmemory_policy", "noeviction")
-            if policy != "noeviction":
-                raise StoreRefused(
-                    f"Redis at {server.name} evicts keys when it is full (maxmemory-policy {policy}), which would tear "
-                    f"holes into histories; set it to noeviction"
-                )
-            if (info.get("cluster_enabled") == "1") != self._cluster:
-                raise StoreRefused(
-                    f"Redis at {server.name} is {'not ' if self._cluster else ''}a cluster, "
-                    f"but redis.cluster is {str(self._cluster).lower()}"
-                )
 
     def read_meta(self, partition: int) -> Meta | None:
         """The partition's meta; None if the key is missing, has another type, or lacks generation or watermark.
@@ -358,6 +347,19 @@ def _wrong_type(reply: object) -> bool:
     return isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply)
 
 
-def _info(reply: bytes) -> dict[str, str]:
-    lines = reply.decode("utf-8", "replace").splitlines()
+def _facts(info: bytes) -> dict[str, str]:
+    lines = info.decode("utf-8", "replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def why_unfit(facts: dict[str, str], *, cluster: bool) -> str | None:
+    """What makes a server unusable, whatever happens next; None if nothing does. `facts`: the fields of its INFO."""
+    version = facts.get("redis_version", "0")
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
+        return f"is version {version}; downtick needs {OLDEST[0]}.{OLDEST[1]} or newer"
+    if (facts.get("cluster_enabled") == "1") != cluster:
+        return f"is {'not ' if cluster else ''}a cluster, but redis.cluster is {str(cluster).lower()}"
+    policy = facts.get("maxmemory_policy", "noeviction")  # CONFIG would say it too, but managed services forbid that
+    if policy != "noeviction":
+        return f"evicts keys when full, which tears holes into histories: set maxmemory-policy ({policy}) to noeviction"
+    return None

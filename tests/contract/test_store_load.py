@@ -2,6 +2,7 @@
 
 import secrets
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,51 +56,29 @@ def test_many_stocks_come_in_several_chunks_and_the_store_is_free_between_them(
     assert calls == [then] * 3  # 40 + 40 + 15
 
 
-def damage(ring: bytes, how: str) -> bytes:
-    """A full ring of 8 records, newest index 10, changed in one way."""
-    slots = bytearray(ring)
-    if how == "short by a record":
-        return bytes(slots[:-SIZE])
-    if how == "short by a byte":
-        return bytes(slots[:-1])
-    if how == "long":
-        return bytes(slots) + bytes(SIZE)
-    if how == "empty":
-        return b""
-    if how == "an older record at a slot":
-        struct.pack_into("<Q", slots, 4 * SIZE, 5)  # slot 4 holds index 5 of 3..10 anyway: take it one round back
-        struct.pack_into("<Q", slots, 5 * SIZE, 14)
-    if how == "an empty slot":
-        slots[3 * SIZE : 4 * SIZE] = bytes(SIZE)
-    if how == "offsets that fall":
-        struct.pack_into("<q", slots, 4 * SIZE + 8, 10**6)
-    if how == "an offset twice":
-        slots[4 * SIZE + 8 : 4 * SIZE + 16] = slots[3 * SIZE + 8 : 3 * SIZE + 16]
-    if how == "ahead of the watermark":
-        struct.pack_into("<q", slots, 1 * SIZE + 8, 10**6)  # slot 1 holds index 10, the newest
-    if how == "an index past 2**63":
-        struct.pack_into("<Q", slots, 4 * SIZE, 2**63 + 5)
-    assert bytes(slots) != ring
-    return bytes(slots)
+def patched(ring: bytes, at: int, format_: str, number: int) -> bytes:
+    data = bytearray(ring)
+    struct.pack_into(format_, data, at, number)
+    return bytes(data)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "short by a record",
-        "short by a byte",
-        "long",
-        "empty",
-        "an older record at a slot",
-        "an empty slot",
-        "offsets that fall",
-        "an offset twice",
-        "ahead of the watermark",
-        "an index past 2**63",
-        "missing",
-        "a list",
-    ],
-)
+# Ways to change a full ring of 8 records; its newest index, 10, is at slot 1, and the offset is 8 bytes into a record.
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "short by a record": lambda ring: ring[:-SIZE],
+    "short by a byte": lambda ring: ring[:-1],
+    "long": lambda ring: ring + bytes(SIZE),
+    "empty": lambda ring: ring[:0],
+    "an index of a round later": lambda ring: patched(ring, 5 * SIZE, "<Q", 14),
+    "an index of a round before": lambda ring: patched(ring, 1 * SIZE, "<Q", 2),
+    "an empty slot": lambda ring: ring[: 3 * SIZE] + bytes(SIZE) + ring[4 * SIZE :],
+    "an offset that is too high": lambda ring: patched(ring, 4 * SIZE + 8, "<q", 10**6),
+    "an offset twice": lambda ring: ring[: 4 * SIZE + 8] + ring[3 * SIZE + 8 : 3 * SIZE + 16] + ring[4 * SIZE + 16 :],
+    "ahead of the watermark": lambda ring: patched(ring, 1 * SIZE + 8, "<q", 10**6),
+    "an index past 2**63": lambda ring: patched(ring, 4 * SIZE, "<Q", 2**63 + 5),
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "missing", "a list"])
 def test_a_damaged_ring_is_named_and_the_others_are_read(store: RedisStore, how: str) -> None:
     fold = Fold(depth=8)
     then = meta_at(29)
@@ -110,7 +89,9 @@ def test_a_damaged_ring_is_named_and_the_others_are_read(store: RedisStore, how:
         if how == "a list":
             store.ask(0, "RPUSH", ring, "x")
     else:
-        store.ask(0, "SET", ring, damage(store.ask(0, "GET", ring), how))
+        healthy = store.ask(0, "GET", ring)
+        assert DAMAGE[how](healthy) != healthy
+        store.ask(0, "SET", ring, DAMAGE[how](healthy))
     loaded = store.load(0, then, 1, 4)
     assert loaded.broken == ["B"]
     assert not loaded.intact

@@ -1,4 +1,4 @@
-"""The fold of a log in plain Python, and the deltas that carry it into a store: what the contract tests compare with."""
+"""The fold of a log in plain Python, and the deltas that carry it into a store: what contract tests compare with."""
 
 from collections.abc import Sequence
 
