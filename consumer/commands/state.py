@@ -34,7 +34,8 @@ record in them), stocks, depth (values kept of each), memory (estimated from a s
 
 `reset` deletes histories. That loses no update: they are a function of the input log. When the partition is next
 seated, the service reads its log again, as far back as retention and restore.max_records reach, and goes on where it
-was. A service that is running now writes them again at once. Where the log does not reach back, stocks warm up again.
+was; where the log does not reach back, stocks warm up again. A service that is running now writes them again from its
+memory with its next update: as many values of each stock as the model looks back.
 To start over from an empty state, stop the service, reset, and delete the group's offsets too (kafka-consumer-groups.sh
 --delete-offsets).
 
@@ -96,7 +97,7 @@ def _show(settings: Settings, wanted: Sequence[int] | None, *, as_json: bool) ->
     if as_json:
         print(json.dumps([_document(one) for one in shown]))
     else:
-        Console().print(_table(shown))
+        _print(Console(), shown)
     return 0
 
 
@@ -113,7 +114,7 @@ def _document(one: PartitionState) -> dict[str, object]:
     }
 
 
-def _table(found: list[PartitionState]) -> Table:
+def _print(console: Console, found: list[PartitionState]) -> None:
     """A row for each partition; what all of them share stands above it once."""
     metas = [one.meta for one in found if one.meta is not None]
     shared = {
@@ -124,10 +125,8 @@ def _table(found: list[PartitionState]) -> Table:
     }
     title = " · ".join(f"{name} {values.copy().pop()}" for name, values in shared.items() if len(values) == 1)
     own = [name for name, values in shared.items() if len(values) > 1]
-    total = f"{count(sum(one.stocks for one in found))} stocks, {_size(sum(one.bytes for one in found))}"
+    console.print(Text(title), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.title, table.caption = Text(title), Text(total)
-    table.title_justify = table.caption_justify = "left"
     for name in ("partition", "watermark", "stocks", "memory"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("generation", *own):
@@ -144,7 +143,8 @@ def _table(found: list[PartitionState]) -> Table:
             row = [str(one.partition), count(meta.watermark), count(one.stocks), _size(one.bytes), meta.generation]
             row += [cells[name] for name in own]
         table.add_row(*map(Text, row), *([Text(_notes(one), "yellow")] if notes else []))
-    return table
+    console.print(table)
+    console.print(Text(f"{count(sum(one.stocks for one in found))} stocks, {_size(sum(one.bytes for one in found))}"))
 
 
 def _notes(one: PartitionState) -> str:
