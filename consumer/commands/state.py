@@ -123,7 +123,7 @@ def _print(console: Console, found: list[PartitionState]) -> None:
         "depth": {count(meta.depth) for meta in metas},
         "layout": {str(meta.layout) for meta in metas},
     }
-    title = " · ".join(f"{name} {values.copy().pop()}" for name, values in shared.items() if len(values) == 1)
+    title = " · ".join(f"{name} {next(iter(values))}" for name, values in shared.items() if len(values) == 1)
     own = [name for name, values in shared.items() if len(values) > 1]
     console.print(Text(title), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
