@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from consumer.outputs import PredictionEncoder
 from consumer.partition import Partition, Standing
 from model.predictor import Predictions
+from state.errors import Unavailable
 from state.history import History
-from state.layout import LAYOUT, Meta
+from state.layout import LAYOUT, Delta, Meta
+from state.store import Broken, Outcome
 
 NOON_MS = 1_704_110_400_000  # 2024-01-01T12:00:00Z
 
@@ -97,3 +99,91 @@ def seated(number: int = 0, *, next_offset: int = 0, output_from: int = 0, rejec
     partition.rejected = rejected
     partition.committed = partition.owed
     return partition
+
+
+class MemoryStore:
+    """As much of RedisStore as the engine uses, with its contract: compare and set, rings checked before they are
+    written. `script` says what the next calls of `write` and `stage` do instead of their work: raise or return it."""
+
+    def __init__(self) -> None:
+        self.metas: dict[int, Meta] = {}
+        self.rings: dict[tuple[int, str], dict[str, list[np.void]]] = {}
+        self.script: list[Exception | Outcome | Broken] = []
+        self.away = ""  # why every call fails
+        self.resumes: set[int] = set()
+        self.unlinked: list[str] = []
+        self.closed = False
+
+    def _work(self) -> Outcome | Broken | None:
+        self.check()
+        if not self.script:
+            return None
+        told = self.script.pop(0)
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    def check(self) -> None:
+        if self.away:
+            raise Unavailable(self.away)
+
+    def write(self, partition: int, expect: Meta | None, then: Meta, delta: Delta) -> Outcome | Broken:
+        return self._work() or self._put(partition, expect, then.generation, delta, then)
+
+    def stage(self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta) -> Outcome | Broken:
+        assert depth == 8
+        assert expect is None or expect.generation != generation
+        return self._work() or self._put(partition, expect, generation, delta, None)
+
+    def _put(
+        self, partition: int, expect: Meta | None, generation: str, delta: Delta, then: Meta | None
+    ) -> Outcome | Broken:
+        found = _place(self.metas.get(partition))
+        if then is not None and found == _place(then):
+            return Outcome.APPLIED
+        if found != _place(expect):
+            return Outcome.CONFLICT
+        rings = self.rings.setdefault((partition, generation), {})
+        ends = np.cumsum(delta.counts).tolist()
+        runs = [list(delta.records[end - count : end]) for end, count in zip(ends, delta.counts.tolist(), strict=True)]
+        broken = [
+            at
+            for at, (stock, run) in enumerate(zip(delta.stocks, runs, strict=True))
+            if not delta.rewrite[at] and len(rings.get(stock, [])) != int(run[0]["index"]) - 1
+        ]
+        if broken:
+            return Broken(broken)
+        for at, (stock, run) in enumerate(zip(delta.stocks, runs, strict=True)):
+            rings[stock] = ([] if delta.rewrite[at] else rings.get(stock, [])) + run
+        if then is not None:
+            self.metas[partition] = then
+        return Outcome.APPLIED
+
+    def read_meta(self, partition: int) -> Meta | None:
+        self.check()
+        return self.metas.get(partition)
+
+    def take_resume(self, partition: int) -> bool:
+        self.check()
+        there = partition in self.resumes
+        self.resumes.discard(partition)
+        return there
+
+    def unlink_generation(self, partition: int, generation: str, limit: int) -> bool:
+        assert limit > 0
+        self.rings.pop((partition, generation), None)
+        self.unlinked.append(generation)
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def values(self, partition: int = 0) -> dict[str, list[float]]:
+        """What a reader finds: each stock's values under the current generation."""
+        current = self.metas[partition].generation
+        rings = self.rings.get((partition, current), {})
+        return {stock: [float(record["values"][0]) for record in ring] for stock, ring in rings.items()}
+
+
+def _place(meta: Meta | None) -> tuple[str, int] | None:
+    return None if meta is None else (meta.generation, meta.watermark)
