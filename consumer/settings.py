@@ -160,15 +160,19 @@ class Redis(_Group):
     def _an_address(cls, url: SecretStr) -> SecretStr:
         try:
             parts = urlsplit(url.get_secret_value())
-            port_is_legal = parts.port is None or parts.port > 0
+            # An unescaped # or ? in a password would end the host there, and the rest be taken for something else.
+            whole = "@" not in parts.path + parts.query + parts.fragment and not parts.fragment
+            legal = whole and (parts.port is None or parts.port > 0)
         except ValueError:  # its text may hold the password
-            port_is_legal = False
-        if not port_is_legal:
+            legal = False
+        if not legal:
             raise ValueError(
                 "is not an address: expected redis://user:password@host:port/0, with reserved characters as %XX"
             ) from None
         if parts.scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        if parts.scheme != "unix" and not parts.hostname:
+            raise ValueError("needs a host, as in redis://localhost:6379/0")
         if parts.scheme == "unix" and not parts.path:
             raise ValueError("unix:// needs the path of a socket")
         if parts.scheme != "unix" and not re.fullmatch(r"/?|/\d+", parts.path):

@@ -36,10 +36,8 @@ a live table in a terminal, lines elsewhere. Ends after the replay, or by Ctrl-C
   falling   the stock is flagged as falling, ⇄ where the flag has just changed; P is the probability
   forecast  the next value, and the interval it should lie in nine times out of ten"""
 
-_RATE_IN_A_TERMINAL, _RATE_ELSEWHERE = (
-    100.0,
-    1000.0,
-)  # updates/s: to watch for two minutes; to be done in twelve seconds
+_RATE_IN_A_TERMINAL = 100.0  # updates/s: two minutes to watch
+_RATE_ELSEWHERE = 1000.0  # updates/s: done in twelve seconds
 _NO_PROGRESS = 20.0  # seconds without any, after the last update was sent: something is wrong
 
 
