@@ -11,8 +11,8 @@ from consumer.partition import Partition, Standing
 from model.predictor import Predictions
 from state.errors import Unavailable
 from state.history import History
-from state.layout import LAYOUT, Delta, Meta
-from state.store import Broken, Outcome
+from state.layout import LAYOUT, Delta, Meta, record_dtype
+from state.store import Broken, Loaded, Outcome
 
 NOON_MS = 1_704_110_400_000  # 2024-01-01T12:00:00Z
 
@@ -162,6 +162,18 @@ class MemoryStore:
     def read_meta(self, partition: int) -> Meta | None:
         self.check()
         return self.metas.get(partition)
+
+    def load(self, partition: int, meta: Meta, channels: int, keep: int) -> Loaded:
+        self.check()
+        rings = self.rings.get((partition, meta.generation), {})
+        records = np.zeros((len(rings), keep), record_dtype(channels))
+        for row, ring in zip(records, rings.values(), strict=True):
+            row[keep - min(keep, len(ring)) :] = ring[-keep:]
+        return Loaded(list(rings), np.array([len(ring) for ring in rings.values()], np.int64), records, [])
+
+    def old_generations(self, partition: int, current: str) -> list[str]:
+        self.check()
+        return [generation for of, generation in self.rings if of == partition and generation != current]
 
     def take_resume(self, partition: int) -> bool:
         self.check()
