@@ -86,4 +86,4 @@ def trailing_slope(values: NDArray[np.float64], window: int) -> NDArray[np.float
         slope[TRAILING - 1 :] = slopes(logged, TRAILING)
     step = mean_step(logged, window)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(step == 0, 0.0, slope / step)
+        return np.where((step == 0) & np.isfinite(slope), 0.0, slope / step)

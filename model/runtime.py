@@ -40,7 +40,7 @@ def tensorflow() -> Any:
 
 
 def keras() -> Any:
-    """The keras module (untyped) on the TensorFlow backend. Training and checks only; serving never imports it."""
+    """The keras module (untyped) on the TensorFlow backend. Training and checks only; serving never calls it."""
     tensorflow()
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _quiet():

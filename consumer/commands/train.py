@@ -127,9 +127,10 @@ def summary(manifest: Manifest) -> list[str]:
     if scores.labelled:
         lines.append(f"  falling    {_falling(scores)}")
     if scores.mae is not None and scores.naive_mae is not None:
-        verdict = "better" if scores.mae < scores.naive_mae else "no better"
+        # Stocks move together: a difference below one percent is nothing to speak of.
+        verdict = "better than" if scores.mae < 0.99 * scores.naive_mae else "no better than"
         lines.append(
-            f"  forecast   mean error {scores.mae:.4f} of the window's scale, {verdict} than 'no change' "
+            f"  forecast   mean error {scores.mae:.4f} of the window's scale, {verdict} 'no change' "
             f"({scores.naive_mae:.4f}); the {manifest.interval.level:.0%} interval holds {scores.coverage or 0:.1%}"
         )
     return lines
