@@ -112,11 +112,9 @@ class Server:
         replies: list[Any] = []
         try:
             with _our_errors(self.name):
-                for command in commands:
-                    for piece in command:
-                        view = memoryview(piece)
-                        for at in range(0, len(view), SEND_BYTES):
-                            connection.send_packed_command([view[at : at + SEND_BYTES]], check_health=False)
+                packed = memoryview(b"".join([piece for command in commands for piece in command]))
+                for at in range(0, len(packed), SEND_BYTES):
+                    connection.send_packed_command([packed[at : at + SEND_BYTES]], check_health=False)
                 for _ in commands:
                     try:
                         replies.append(connection.read_response(disable_decoding=True))

@@ -15,6 +15,7 @@ from state.rings import decode_rings
 from state.store import RedisStore
 
 SCAN_COUNT = 10_000
+RESUME_SECONDS = 600
 SAMPLE = 20  # rings whose memory is measured
 
 
@@ -114,8 +115,9 @@ def reset(store: RedisStore, partition: int) -> int:
 
 
 def resume(store: RedisStore, partition: int) -> None:
-    """Asks the partition's worker to close its circuit breaker; it notices within a second. Raises: Unavailable."""
-    store.ask(partition, "SET", store.keys(partition).resume, "1")
+    """Asks the partition's worker to close its circuit breaker. Forgotten after `RESUME_SECONDS`, so that a request
+    nobody waited for does not close another breaker later. Raises: Unavailable, StoreRefused."""
+    store.ask(partition, "SET", store.keys(partition).resume, "1", "EX", RESUME_SECONDS)
 
 
 def _found(store: RedisStore, partition: str, ending: str) -> Iterator[tuple[int, str]]:

@@ -121,7 +121,7 @@ class Meta:
         values: dict[str, str | int] = {}
         for field in fields(cls):
             text = found.get(field.name, "0" if field.type is int else "")
-            if field.type is int and not re.fullmatch(r"-?[0-9]{1,19}", text):
+            if field.type is int and not re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text):
                 raise ValueError(f"{field.name} is {text[:40]!r}, not a number")
             values[field.name] = int(text) if field.type is int else text
         return cls(**values)  # type: ignore[arg-type]  # each value was made by its own field's type

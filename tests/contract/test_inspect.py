@@ -115,7 +115,9 @@ def test_a_reset_leaves_a_generation_alone_that_began_after_it(
     assert worker.write(0, meta_at(1, generation="g2"), meta_at(2, generation="g2"), anew.batch("A")) != Broken([0])
 
 
-def test_a_resume_is_noticed_by_the_worker(make_store: MakeStore) -> None:
+def test_a_resume_is_noticed_once_and_does_not_wait_for_ever(make_store: MakeStore) -> None:
     worker, operator = make_store(), make_store()
     inspect.resume(operator, 2)
+    assert 0 < operator.ask(2, "TTL", operator.keys(2).resume) <= inspect.RESUME_SECONDS
     assert worker.take_resume(2)
+    assert not worker.take_resume(2)

@@ -276,6 +276,21 @@ def test_an_unusable_url_is_refused_without_repeating_it(url: str, cluster: bool
     assert "s3cret" not in str(raised.value)
 
 
+def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, "--unixsocket", str(tmp_path / "socket"))
+    try:
+        server.start()
+        store, fold = store_on(f"unix://{tmp_path}/socket"), Fold()
+        store.check()
+        assert store.write(0, None, meta_at(1), fold.batch("A", "B")) is Outcome.APPLIED
+        fold.assert_loaded(store.load(0, meta_at(1), 1, 8), 8)
+        server.kill()
+        with pytest.raises(Unavailable, match=f"Redis at {tmp_path}/socket is away"):
+            store.read_meta(0)
+    finally:
+        server.close()
+
+
 @pytest.mark.parametrize("name", ["a b", "a}b", "{a", "a/b", "", "ä"])
 def test_names_that_could_leave_the_hash_tag_are_refused(name: str) -> None:
     for names in [(name, "g", "t"), ("p", name, "t"), ("p", "g", name)]:

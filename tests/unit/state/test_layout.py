@@ -45,9 +45,9 @@ def test_no_generation_or_no_watermark_is_no_meta(found: dict[str, str]) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["x", "1.5", "1e3", " 1", "1\n", "", "99999999999999999999"],
+    ["x", "1.5", "1e3", " 1", "1\n", "", "99999999999999999999", "05", "-0", "+5"],
 )
-def test_a_watermark_that_is_no_number_is_refused(text: str) -> None:
+def test_a_watermark_that_is_not_as_we_write_numbers_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="watermark"):
         Meta.decode({"generation": "a", "watermark": text})
 
