@@ -20,6 +20,12 @@ sys.exit(main(["demo", *sys.argv[2:]]))
 """
 
 
+@pytest.fixture(autouse=True)
+def _temporary_folders_of_the_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed cannot clean up: let its folders be pytest's."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 def command(fault: str, *arguments: str) -> list[str]:
     """`downtick demo` with a fake service, which does, or fails to do, all that the demo needs of it."""
     return [sys.executable, "-c", RUN_WITH_FAKE, f"{FAKE}|{fault}", *arguments]

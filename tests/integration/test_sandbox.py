@@ -22,6 +22,12 @@ from consumer.settings_sources import load_settings
 SANDBOX = (sys.executable, "-m", "consumer.cli", "sandbox")
 
 
+@pytest.fixture(autouse=True)
+def _temporary_folders_of_the_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed cannot clean up: let its folders be pytest's."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
 def gone(pid: int, within: float = 5.0) -> bool:
     """Whether a process ends within that many seconds; one that waits to be reaped has ended."""
     deadline = time.monotonic() + within
