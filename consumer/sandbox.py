@@ -224,6 +224,6 @@ def sandbox_variables(kafka: EmbeddedKafka, redis: EmbeddedRedis) -> dict[str, s
         "DOWNTICK_REDIS__URL": redis.url,
         # On the embedded broker a joiner under cooperative-sticky can hang, and sessions never expire: with a static
         # name a killed worker takes its own place back instead of waiting for itself.
-        "DOWNTICK_KAFKA__CONSUMER": '{"partition.assignment.strategy": "range"}',
+        "DOWNTICK_KAFKA__CONSUMER": "partition.assignment.strategy=range",
         "DOWNTICK_KAFKA__STATIC_MEMBERSHIP": "true",
     }

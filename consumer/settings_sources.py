@@ -142,24 +142,34 @@ def _is_kubernetes(name: str, value: str) -> bool:
 
 
 def _nested(values: Mapping[str, str], place: str) -> dict[str, Any]:
-    """Dotted names as nested dicts; settings that hold options are read as JSON."""
+    """Dotted names as nested dicts; settings that hold options are read as such."""
     fields = setting_fields()
     tree: dict[str, Any] = {}
     for setting, text in values.items():
         value: object = text
         if holds_options(fields[setting]):
             try:
-                value = json.loads(text)
+                value = _options(text)
             except ValueError:  # its text shows the document, which may hold secrets
-                raise SettingsError(
-                    [f'{setting} in {place}: must be a JSON object of librdkafka options, as {{"debug": "cgrp"}}']
-                ) from None
+                form = 'as debug=cgrp,check.crcs=true or, for values with commas, as JSON: {"debug": "cgrp,topic"}'
+                raise SettingsError([f"{setting} in {place}: must be librdkafka options, {form}"]) from None
         *groups, name = setting.split(".")
         node = tree
         for group in groups:
             node = node.setdefault(group, {})
         node[name] = value
     return tree
+
+
+def _options(text: str) -> object:
+    """JSON, or name=value pairs, which survive being sourced by a shell. Raises: ValueError."""
+    if text.lstrip().startswith("{"):
+        options: object = json.loads(text)
+        return options
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError("not name=value")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _known(name: str, known: Mapping[str, object], what: str) -> str:

@@ -55,6 +55,15 @@ def test_each_place_wins_over_the_ones_after_it(tmp_path: Path) -> None:
     assert settings.kafka.dead_letter_topic == "prices.dead-letters"
 
 
+def test_options_can_be_given_as_pairs_which_survive_being_sourced_by_a_shell() -> None:
+    settings = load_settings(environ={"DOWNTICK_KAFKA__CLIENT": "debug=msg, sasl.jaas=a=b"})
+    assert settings.kafka.client["debug"] == "msg"
+    assert settings.kafka.client["sasl.jaas"].get_secret_value() == "a=b"
+    (line,) = refused(DOWNTICK_KAFKA__CLIENT=f"{PASSWORD}")
+    assert "debug=cgrp" in line
+    assert PASSWORD not in line
+
+
 def test_librdkafka_options_are_merged_option_by_option(tmp_path: Path) -> None:
     (tmp_path / "downtick.toml").write_text('[kafka.client]\n"debug" = "cgrp"\n"socket.keepalive.enable" = true\n')
     settings = load_settings(environ={"DOWNTICK_KAFKA__CLIENT": '{"debug": "msg", "statistics.interval.ms": 5000}'})
