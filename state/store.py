@@ -267,10 +267,10 @@ class RedisStore:
         return keys + b"\r\n" if stocks else b""
 
     def unlink_generation(self, partition: int, generation: str, limit: int) -> bool:
-        """Deletes up to `limit` rings of a generation that is not current; True when nothing of it is left.
+        """Deletes up to `limit` rings of a generation that is not current; True when there is no more to delete.
 
-        The first thing it does is to mark the generation, so that nobody can go on staging it or make it current.
-        Raises: Unavailable; ValueError if it is the current one."""
+        The first thing it does is to mark the generation, so that nobody can go on staging it or make it current. One
+        that is current (as in a Redis that was put back from a snapshot) is left alone. Raises: Unavailable."""
         keys = self.keys(partition)
         stocks = keys.stocks(generation)
         marked, names = self.call(
@@ -279,7 +279,7 @@ class RedisStore:
             [pack("SRANDMEMBER", stocks, limit)],
         )
         if self._checked(marked) == 0:
-            raise ValueError(f"generation {generation} of partition {partition} is the current one")
+            return True
         if _wrong_type(names) or not self._checked(names):
             self.ask(partition, "UNLINK", stocks)
             self.ask(partition, "HDEL", keys.meta, f"other:{generation}")

@@ -117,12 +117,12 @@ def test_an_old_generation_is_deleted_in_chunks_and_forgotten(store: RedisStore,
     assert store.old_generations(0, "g2") == []
 
 
-def test_the_current_generation_cannot_be_deleted(store: RedisStore) -> None:
+def test_the_current_generation_is_left_alone(store: RedisStore) -> None:
     fold = Fold()
-    first_generation(store, fold, "A")
-    with pytest.raises(ValueError, match="is the current one"):
-        store.unlink_generation(0, "g1", 10)
-    fold.assert_loaded(store.load(0, meta_at(0), 1, 8), 8)
+    first_generation(store, fold, "A", "B")
+    assert store.unlink_generation(0, "g1", 1)
+    assert store.write(0, meta_at(1), meta_at(2), fold.batch("A")) is Outcome.APPLIED
+    fold.assert_loaded(store.load(0, meta_at(2), 1, 8), 8)
 
 
 def test_who_stages_a_generation_that_another_worker_deletes_meets_a_conflict(make_store: MakeStore) -> None:

@@ -1,5 +1,6 @@
 """Every way in which Redis can fail to serve is `Unavailable` and passes; every wrong setting is `StoreRefused`."""
 
+import re
 import shutil
 import socket
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import RedisError
 
+from state import inspect
 from state.errors import StoreRefused, Unavailable
 from state.layout import Delta
 from state.servers import slot_of
@@ -339,3 +341,29 @@ def test_redis_cluster_must_be_said(redis_server: RedisServer, redis_cluster: Re
     )
     with pytest.raises(StoreRefused, match=r"set redis\.cluster=true"):
         one_node.read_meta(foreign)
+
+
+def test_the_rights_in_the_documentation_are_enough(own_server: RedisServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "decisions" / "store.md").read_text(encoding="utf-8")
+    listed = [
+        command for block in re.findall(r"`([A-Z| \n]+)`", page.partition("**Rights")[2]) for command in block.split()
+    ]
+    assert len(listed) > 20
+    rights = [f"+{command.lower()}" for command in listed]
+    own_server.call("ACL", "SETUSER", "engine", "on", ">word", "~downtick:*", *rights)
+    own_server.call("ACL", "SETUSER", "default", "resetpass")
+    store, fold = store_on(f"redis://engine:word@{own_server.name}"), Fold()
+    store.check()
+    assert store.write(0, None, meta_at(2), fold.batch("A", "A", "B")) is Outcome.APPLIED
+    assert store.write(0, meta_at(2), meta_at(4), fold.batch("A", "C")) is Outcome.APPLIED
+    assert store.stage(0, meta_at(4), "g2", 8, fold.rewrite("ABC")) is Outcome.APPLIED
+    assert store.write(0, meta_at(4), meta_at(4, generation="g2"), Delta.empty(1)) is Outcome.APPLIED
+    fold.assert_loaded(store.load(0, meta_at(4, generation="g2"), 1, 8), 8)
+    assert store.old_generations(0, "g2") == ["g1"]
+    while not store.unlink_generation(0, "g1", 2):
+        pass
+    assert inspect.show(store)[0].bytes > 0
+    assert inspect.find(store, "A")
+    inspect.resume(store, 0)
+    assert store.take_resume(0)
+    assert inspect.reset(store, 0) == 5
