@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -15,12 +16,27 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 
 from tests.support.processes import wait_until
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
 _count = itertools.count(1)
 
 
 def unique(name: str) -> str:
     """A name for a topic or a group that nothing else in this session, nor a session beside it, uses."""
     return f"{name}-{os.getpid()}-{next(_count)}"
+
+
+PATIENCE = 90  # seconds for one answer of a broker that shares two cores with whatever else runs
+
+
+def _answer(future: "Future[T]") -> T:
+    try:
+        return future.result(PATIENCE)
+    except TimeoutError:
+        raise AssertionError(f"the broker did not answer within {PATIENCE} s") from None
 
 
 class Broker:
@@ -33,11 +49,11 @@ class Broker:
     def create_topic(self, topic: str, partitions: int, **config: str) -> None:
         """Create it; keyword arguments are its settings, with _ for the dots."""
         settings = {name.replace("_", "."): value for name, value in config.items()}
-        self.admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic].result(30)
+        _answer(self.admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic])
         self._wait_for_leaders(topic, partitions)
 
     def delete_topic(self, topic: str) -> None:
-        self.admin.delete_topics([topic], operation_timeout=30)[topic].result(30)
+        _answer(self.admin.delete_topics([topic], operation_timeout=30)[topic])
         wait_until(lambda: topic not in self.admin.list_topics(timeout=10).topics, within=30, what=f"{topic} deleted")
 
     def recreate_topic(self, topic: str, partitions: int) -> None:
@@ -60,10 +76,10 @@ class Broker:
         """Set some of a topic's settings; the others keep their values only if they are named too."""
         settings = {name.replace("_", "."): value for name, value in config.items()}
         resource = ConfigResource(ResourceType.TOPIC, topic, set_config=settings)
-        self.admin.alter_configs([resource])[resource].result(30)
+        _answer(self.admin.alter_configs([resource])[resource])
 
     def topic_id(self, topic: str) -> str:
-        return str(self.admin.describe_topics(TopicCollection([topic]))[topic].result(30).topic_id)
+        return str(_answer(self.admin.describe_topics(TopicCollection([topic]))[topic]).topic_id)
 
     def partitions(self, topic: str) -> list[int]:
         return sorted(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
@@ -73,7 +89,7 @@ class Broker:
     def _offsets(self, topic: str, spec: OffsetSpec, isolation: IsolationLevel) -> dict[int, int]:
         asked = {TopicPartition(topic, partition): spec for partition in self.partitions(topic)}
         answers = self.admin.list_offsets(asked, isolation_level=isolation, request_timeout=10)
-        return {wanted.partition: future.result(30).offset for wanted, future in answers.items()}
+        return {wanted.partition: _answer(future).offset for wanted, future in answers.items()}
 
     def start_offsets(self, topic: str) -> dict[int, int]:
         return self._offsets(topic, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
@@ -98,33 +114,33 @@ class Broker:
         """Retention strikes: everything below these offsets is gone."""
         asked = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
         for future in self.admin.delete_records(asked).values():
-            future.result(30)
+            _answer(future)
 
     # --- the group
 
     def committed(self, group: str, topic: str, *, stable: bool = True) -> dict[int, int]:
         """Committed next offsets; partitions without one are absent. `stable`: once no transaction is open on it."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in self.partitions(topic)])
-        answer = self.admin.list_consumer_group_offsets([asked], require_stable=stable)[group].result(30)
+        answer = _answer(self.admin.list_consumer_group_offsets([asked], require_stable=stable)[group])
         return {p.partition: p.offset for p in answer.topic_partitions if p.offset >= 0 and p.error is None}
 
     def alter_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """An operator moves the group's offsets. The group must have no members."""
         self.wait_until_empty(group)
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p, o) for p, o in offsets.items()])
-        for partition in self.admin.alter_consumer_group_offsets([asked])[group].result(30).topic_partitions:
+        for partition in _answer(self.admin.alter_consumer_group_offsets([asked])[group]).topic_partitions:
             if partition.error is not None:
                 raise KafkaException(partition.error)
 
     def delete_group(self, group: str) -> None:
         """An operator deletes the group, offsets included. It must have no members."""
         self.wait_until_empty(group)
-        self.admin.delete_consumer_groups([group])[group].result(30)
+        _answer(self.admin.delete_consumer_groups([group])[group])
 
     def members(self, group: str) -> list[str]:
         """Client ids of its members; empty when there is no such group."""
         try:
-            found = self.admin.describe_consumer_groups([group])[group].result(30)
+            found = _answer(self.admin.describe_consumer_groups([group])[group])
         except KafkaException:
             return []
         return [member.client_id for member in found.members]
