@@ -449,11 +449,13 @@ class Engine:
 
     def _gauges(self) -> None:
         metrics, partitions = self._metrics, self.partitions.values()
-        for partition in partitions:
-            end = self._source.known_end(partition.number)
-            if end is not None and partition.standing is Standing.SEATED:
-                metrics.consumer_lag.labels(str(partition.number)).set(max(0, end - partition.next_offset))
         seated = [partition for partition in partitions if partition.standing is Standing.SEATED]
+        held = [partition.number for partition in seated if partition.adrift or not partition.active]
+        asked = self._source.ask_ends(held) if held and not self._kafka_trouble else {}
+        for partition in seated:
+            end = asked.get(partition.number, self._source.known_end(partition.number))
+            if end is not None:
+                metrics.consumer_lag.labels(str(partition.number)).set(max(0, end - partition.next_offset))
         metrics.stocks_tracked.set(sum(len(partition.history) for partition in seated))
         metrics.falling_stocks.set(sum(partition.history.falling_stocks for partition in seated))
         metrics.restore_remaining.set(

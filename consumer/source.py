@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 LIBRDKAFKA = logging.getLogger("consumer.librdkafka")
 
 CALL_TIMEOUT = 3.0  # seconds a question to the brokers may take; the engine asks again next round
+LOOK_TIMEOUT = 0.5  # the same for what is only shown
 _MOVED = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001  # librdkafka's public names
 
 
@@ -189,6 +190,15 @@ class Source:
         except KafkaException:
             return None
         return bounds[1] if bounds is not None and bounds[1] >= 0 else None
+
+    def ask_ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The log's end of partitions that are held: no fetch tells it. Empty on silence."""
+        asked = [TopicPartition(self.topic, p, OFFSET_END) for p in partitions]
+        try:
+            answers = self._consumer.offsets_for_times(asked, timeout=LOOK_TIMEOUT)
+        except KafkaException:
+            return {}
+        return {answer.partition: answer.offset for answer in answers if answer.error is None and answer.offset >= 0}
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Go on from these offsets; records on the way from elsewhere are dropped by the client."""
