@@ -122,14 +122,15 @@ class Seater:
 
     def _load(self, number: int, meta: Meta, history: History) -> int:
         """Number of rings that could not be read; those that could are in `history`."""
-        loaded = self._store.load(number, meta, history.channels, history.reach)
-        if not loaded.intact:
+        broken: list[str] = []
+        for chunk in self._store.load_chunks(number, meta, history.channels, history.reach):
+            history.load(chunk.stocks, chunk.counts, chunk.records)
+            broken += chunk.broken + (["its set of stocks"] if chunk.stocks_lost else [])
+        if broken:
             logger.error(
-                "partition %d: damaged in Redis: %s", number, ", ".join(loaded.broken[:5]) or "its set of stocks"
+                "partition %d: %d rings are damaged in Redis: %s …", number, len(broken), ", ".join(broken[:5])
             )
-            return max(1, len(loaded.broken))
-        history.load(loaded.stocks, loaded.counts, loaded.records)
-        return 0
+        return len(broken)
 
     def _tell(self, partition: Partition, plan: Plan) -> None:
         if plan.missing:
