@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import gc
 import json
 import os
 import sys
@@ -31,6 +32,15 @@ class Sampler(threading.Thread):
         self._leaves: collections.Counter[str] = collections.Counter()
         self._functions: collections.Counter[str] = collections.Counter()
         self._total = 0
+        self._pauses: list[list[float]] = [[], [], []]  # seconds of garbage collections, by generation
+        self._collecting = 0.0
+        gc.callbacks.append(self._collected)
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        now = time.perf_counter()
+        if phase == "stop":
+            self._pauses[info["generation"]].append(now - self._collecting)
+        self._collecting = now
 
     def run(self) -> None:
         written = time.monotonic()
@@ -42,7 +52,12 @@ class Sampler(threading.Thread):
                 self._count(frame)
             if time.monotonic() - written > 0.5:
                 written = time.monotonic()
-                counts = {"total": self._total, "lines": self._leaves, "functions": self._functions}
+                counts = {
+                    "total": self._total,
+                    "lines": self._leaves,
+                    "functions": self._functions,
+                    "pauses": self._pauses,
+                }
                 scratch = self._into.with_suffix(".new")
                 scratch.write_text(json.dumps(counts), encoding="utf-8")
                 scratch.replace(self._into)
@@ -85,6 +100,9 @@ def main() -> int:
         result = service("embedded", args.updates, args.stocks, into)
         found = json.loads(into.read_text(encoding="utf-8"))
     print(json.dumps(result, indent=1))
+    for generation, pauses in enumerate(found["pauses"]):
+        longest = max(pauses, default=0.0)
+        print(f"gc of generation {generation}: {len(pauses)}, {sum(pauses):.3f} s, longest {longest:.3f} s")
     working = found["total"]
     for title in ("lines", "functions"):
         print(f"\n{title}, % of {working} samples (waiting for records included)")
