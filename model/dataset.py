@@ -3,7 +3,7 @@
 Two layouts, told apart by the header (names in any case; `adj close` is `adj_close`), .gz or not:
 
     long   one row per value: a stock column (stock, ticker, symbol), a time column (ts, date, time, timestamp:
-           RFC 3339, a date, or an integer of epoch milliseconds), the value (value, adj_close, close, price: the
+           a date, ISO 8601 or an epoch time: sheet.parse_time), the value (value, adj_close, close, price: the
            first of these that is there), optionally `label` or `falling` (0, 1 or empty), any others (extra fields)
     wide   one row per stock: the stock, then one column per step, oldest first; optionally a `label` or `falling`
            column, which speaks of the last step, and after it one column (or one named `next`) with the value to come
@@ -16,10 +16,8 @@ In a wide table a stock may begin late (empty cells first). In a long one, rows 
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,21 +25,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model.sheet import FLAG, BadTable, Sheet, parse_time
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-STOCK = ("stock", "ticker", "symbol")
 TIME = ("ts", "date", "time", "timestamp", "datetime")
 VALUE = ("value", "adj_close", "close", "price")
-FLAG = ("falling", "label")
 NEXT = "next"
-
-
-class BadTable(Exception):
-    """This file cannot be read as a table of prices; one line with file, row and column."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def read(files: Sequence[Path], *, value: str | None = None, fields: Sequence[st
     for path in files:
         data = _read_bytes(path)
         digest.update(data)
-        sheet = _Sheet(path.name, data)
+        sheet = Sheet(path.name, data)
         if any(name in sheet.header for name in TIME):
             column = _value_column(sheet, value)
             layouts.add((column, ()))
@@ -144,90 +138,6 @@ def read(files: Sequence[Path], *, value: str | None = None, fields: Sequence[st
     return Table(series, tuple(p.name for p in files), digest.hexdigest(), rows, skipped, name, steps)
 
 
-class _Sheet:
-    """A CSV with its header; cells are read by column name and refused with file, row and column."""
-
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name, self.rows = name, 0
-        try:
-            self._reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-            first = next(self._reader, [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadTable(f"{name}: not a CSV in UTF-8: {error}") from error
-        self.names = [cell.strip() for cell in first]
-        self.header = {cell.lower().replace(" ", "_"): i for i, cell in enumerate(self.names)}
-        if len(self.header) != len(self.names):
-            raise BadTable(f"{name}, row 1: two columns have the same name")
-        self.stock = next((self.header[n] for n in STOCK if n in self.header), -1)
-        if self.stock < 0:
-            raise BadTable(f"{name}, row 1: no column named {', '.join(STOCK)}; the columns are {', '.join(first)}")
-        self.flag = next((self.header[n] for n in FLAG if n in self.header), -1)
-
-    def __iter__(self) -> Iterator[list[str]]:
-        """Rows that are not empty, each as long as the header."""
-        try:
-            for row in self._reader:
-                if not any(row):
-                    continue
-                self.rows += 1
-                if len(row) != len(self.names):
-                    raise BadTable(f"{self.where()}: {len(row)} cells, the header has {len(self.names)}")
-                if not row[self.stock].strip():
-                    raise BadTable(f"{self.where(self.stock)}: no stock")
-                yield row
-        except csv.Error as error:
-            raise BadTable(f"{self.where()}: {error}") from error
-
-    def where(self, column: int | None = None) -> str:
-        """File, row (as an editor counts lines) and column."""
-        at = f"{self.name}, row {self._reader.line_num}"
-        return at if column is None else f"{at}, column {self.names[column]!r}"
-
-    def number(self, row: list[str], column: int) -> float:
-        """A finite number, or NaN for an empty cell."""
-        cell = row[column].strip()
-        if not cell:
-            return math.nan
-        try:
-            number = float(cell)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise BadTable(f"{self.where(column)}: {cell!r} is not a finite number")
-        return number
-
-    def label(self, row: list[str]) -> float:
-        """1, 0, or NaN where there is no flag column or its cell is empty."""
-        if self.flag < 0:
-            return math.nan
-        cell = row[self.flag].strip().lower()
-        if cell not in _LABELS:
-            raise BadTable(f"{self.where(self.flag)}: {cell!r} must be 0 or 1 (or empty: unknown)")
-        return _LABELS[cell]
-
-    def time(self, row: list[str], column: int) -> int:
-        """Epoch milliseconds."""
-        cell = row[column].strip()
-        try:
-            return parse_time(cell)
-        except ValueError as error:
-            raise BadTable(f"{self.where(column)}: {cell!r} is {error}") from None
-
-
-_LABELS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0, "": math.nan}
-
-
-def parse_time(text: str) -> int:
-    """Epoch milliseconds of a date, an RFC 3339 time (UTC without an offset) or such a number. Raises: ValueError."""
-    try:
-        if len(text.lstrip("-")) > 8 and text.lstrip("-").isdecimal():
-            return int(text)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("neither a date, RFC 3339 nor epoch milliseconds") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def _read_bytes(path: Path) -> bytes:
     data = path.read_bytes()
     if data[:2] != b"\x1f\x8b":
@@ -238,7 +148,7 @@ def _read_bytes(path: Path) -> bytes:
         raise BadTable(f"{path.name}: a damaged .gz: {error}") from error
 
 
-def _value_column(sheet: _Sheet, wanted: str | None) -> str:
+def _value_column(sheet: Sheet, wanted: str | None) -> str:
     for name in (wanted.lower().replace(" ", "_"),) if wanted else VALUE:
         if name in sheet.header:
             return sheet.names[sheet.header[name]]
@@ -247,7 +157,7 @@ def _value_column(sheet: _Sheet, wanted: str | None) -> str:
     )
 
 
-def _read_long(sheet: _Sheet, stocks: dict[str, _Rows], value: str, fields: Sequence[str]) -> int:
+def _read_long(sheet: Sheet, stocks: dict[str, _Rows], value: str, fields: Sequence[str]) -> int:
     columns = []
     for name in (value, *fields):
         if name.lower().replace(" ", "_") not in sheet.header:
@@ -268,7 +178,7 @@ def _read_long(sheet: _Sheet, stocks: dict[str, _Rows], value: str, fields: Sequ
     return skipped
 
 
-def _read_wide(sheet: _Sheet, stocks: dict[str, _Rows]) -> tuple[str, ...]:
+def _read_wide(sheet: Sheet, stocks: dict[str, _Rows]) -> tuple[str, ...]:
     """Add the rows to `stocks` and give the names of the steps."""
     end = sheet.flag if sheet.flag >= 0 else sheet.header.get(NEXT, len(sheet.names))
     after = [i for i in range(end, len(sheet.names)) if i != sheet.flag]

@@ -75,9 +75,11 @@ def choose_thresholds(examples: Examples, probability: NDArray[np.float64]) -> T
     known = np.isfinite(examples.label)
     label, stock, p = examples.label[known], examples.stock[known], probability[known]
     found: list[tuple[float, int, Thresholds]] = []
-    for on in np.unique(np.quantile(p, np.linspace(0.3, 0.97, 35)).astype(np.float32)):
+    for on in np.unique(np.quantile(p, [*np.linspace(0.3, 0.97, 35), 0.98, 0.99, 0.995]).astype(np.float32)):
         for width in (0.0, 0.025, 0.05, 0.1, 0.15, 0.2):
-            pair = Thresholds(falling_on=float(on), falling_off=float(np.float32(max(0.0, float(on) - width))))
+            if width and on <= width:
+                continue  # nothing is below zero: the flag would stay on for ever
+            pair = Thresholds(falling_on=float(on), falling_off=float(np.float32(on - width)))
             flag = flags(p, stock, pair)
             found.append((mcc(label, flag), _flips(flag, stock), pair))
     best = max(score for score, _, _ in found)

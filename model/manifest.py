@@ -74,7 +74,9 @@ class Metrics(_Part):
     flips_per_1000: float | None = Field(description="changes of the flag per 1000 steps")
     mae: float | None
     naive_mae: float | None = Field(description="of the forecast 'no change'")
-    coverage: Probability | None = Field(description="share of next values inside the interval")
+    coverage: Probability | None = Field(
+        description="share of next values inside the interval; of validation, which set it"
+    )
 
 
 class Evaluation(_Part):

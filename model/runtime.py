@@ -53,9 +53,13 @@ def _quiet() -> Iterator[None]:
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         yield
         return
+    try:
+        stderr = os.dup(2)
+    except OSError:  # started without a stderr: nothing to hold back
+        yield
+        return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
-        stderr = os.dup(2)
         try:
             os.dup2(held.fileno(), 2)
             yield

@@ -50,8 +50,8 @@ class Recipe:
     """How to train. `window` is a wish: with shorter series only, the longest of them is the window.
 
     borders: times at which validation and test begin, None for 60 % and 80 % of the distinct times.
-    look_ahead: steps a given label may have been made of; None for what the rule itself uses.
-    epochs, patience: at most so many, and so many without a better validation loss; None for 30, or 200 quick ones
+    look_ahead: later steps a given label may have been made of; what the rule itself uses is the least.
+    epochs, patience: at most so many, and so many without a better validation loss; None for 30, or 60 quick ones
     when next to nothing is there to learn from and nothing can be held out.
     """
 
@@ -152,7 +152,7 @@ def _fit(split: examples.Split, recipe: Recipe, report: Callable[[str], None]) -
         loss = logs.get(_WATCHED, logs["falling_loss"])
         if loss < best["loss"]:
             best.update(epoch=epoch + 1, loss=loss)
-        if not tiny or epoch % 100 == 99:
+        if not tiny or epoch % 20 == 19:
             held = f", on held-out time {loss:.4f}" if _WATCHED in logs else ""
             report(f"epoch {epoch + 1}: log loss of the flag {logs['falling_loss']:.4f}{held}")
 
@@ -167,7 +167,7 @@ def _fit(split: examples.Split, recipe: Recipe, report: Callable[[str], None]) -
         y,
         sample_weight=weight,
         batch_size=recipe.batch,
-        epochs=recipe.epochs or (200 if tiny else 30),
+        epochs=recipe.epochs or (60 if tiny else 30),
         validation_data=None if split.validation is None else _arrays(split.validation),
         callbacks=callbacks,
         verbose=0,
@@ -237,7 +237,7 @@ def _arrays(part: Examples) -> tuple[NDArray[np.float32], dict[str, Any], dict[s
 
 
 def _look_ahead(recipe: Recipe) -> int:
-    return labels.LOOK_AHEAD[recipe.rule] if recipe.look_ahead is None else recipe.look_ahead
+    return max(labels.LOOK_AHEAD[recipe.rule], recipe.look_ahead or 0)
 
 
 def _describe(table: Table) -> Data:

@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     """Read, train, write, tell how good it is."""
     # TensorFlow takes seconds to import: not for --help, nor for a file that cannot be read.
     from model import dataset  # noqa: PLC0415
+    from model.sheet import BadTable  # noqa: PLC0415
 
     if (args.validation_from is None) != (args.test_from is None):
         raise CommandError("--validation-from and --test-from go together", code=2)
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             borders = table.time_of(args.validation_from), table.time_of(args.test_from)
             if borders[0] >= borders[1]:
                 raise CommandError("--test-from must be later than --validation-from", code=2)
-    except dataset.BadTable as error:
+    except BadTable as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from error

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.dataset import BadTable, Table, read
+from model.dataset import Table, read
+from model.sheet import BadTable, parse_time
 
 SEED = Path(__file__).parents[3] / "model" / "data" / "seed.csv"
 
@@ -58,6 +59,29 @@ def test_times_are_dates_rfc_3339_or_epoch_milliseconds(tmp_path: Path) -> None:
     assert found.time_of("2026-11-23") == midnight
 
 
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("1970", 0),
+        ("1971", 31_536_000_000),
+        ("1970-02", 2_678_400_000),
+        ("19700102", 86_400_000),
+        ("1700000000", 1_700_000_000_000),
+        ("1700000000123", 1_700_000_000_123),
+        ("1700000000123456", 1_700_000_000_123),
+        ("1700000000123456789", 1_700_000_000_123),
+    ],
+)
+def test_a_time_may_be_written_in_many_ways(text: str, milliseconds: int) -> None:
+    assert parse_time(text) == milliseconds
+
+
+@pytest.mark.parametrize("text", ["", "12", "2026-13", "9" * 30, "-5", "tomorrow"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="neither a date"):
+        parse_time(text)
+
+
 def test_rows_without_a_value_are_left_out_and_counted(tmp_path: Path) -> None:
     found = table(tmp_path, "stock,ts,value\nA,2026-01-01,\nA,2026-01-02,2\n")
     assert (found.rows, found.skipped) == (2, 1)
@@ -104,7 +128,7 @@ BAD = {
     "stock,ts,value\nA,yesterday,1\n": "t.csv, row 2, column 'ts': 'yesterday' is neither a date",
     "stock,ts,value\nA,2026-01-01\n": "t.csv, row 2: 2 cells, the header has 3",
     "stock,ts,value\n ,2026-01-01,1\n": "t.csv, row 2, column 'stock': no stock",
-    "stock,ts,value\nA,2026-01-02,1\nA,2026-01-01,1\nA,2026-01-02,3\n": "t.csv, row 4, column 'ts': A has a value at this",
+    "stock,ts,value\nA,2026-01-02,1\nA,2026-01-01,1\nA,2026-01-02,3\n": "t.csv, row 4, column 'ts': A has a value at",
     "stock,ts,value,label\nA,2026-01-01,1,2\n": "t.csv, row 2, column 'label': '2' must be 0 or 1",
     "stock,ts,Value,value\nA,1,2,3\n": "t.csv, row 1: two columns have the same name",
     "stock,2010\nA,1\n": "t.csv, row 1: a table without a time column must be: stock, at least two steps",

@@ -1,9 +1,13 @@
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from model.features import Features, features, to_values
 from tests.unit.model.series import walks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX = float(np.finfo(np.float64).max)
 

@@ -11,9 +11,8 @@ def series(*log_values: float) -> np.ndarray:
 
 
 def test_a_slope_below_a_twentieth_of_the_mean_step_is_falling() -> None:
-    # A zigzag of steps +1, -1 whose sum sinks by d a step: 17 values around the middle have slope -d exactly (the
-    # zigzag 0, 1, 0, ..., 0 is symmetric), and the mean absolute step of the last 4 values is (1 + d + 1 - d + 1 + d) / 3
-    # or (1 - d + 1 + d + 1 - d) / 3, 1 within d / 3.
+    # A zigzag 0, 1, 0, ..., 0 that sinks by d a step: it is symmetric, so the slope of its 17 values is -d exactly. The
+    # mean absolute step of the 4 values that end in the middle is ((1 + d) + (1 - d) + (1 + d)) / 3, 1 within d / 3.
     zigzag = np.arange(17) % 2
 
     def label(d: float) -> float:

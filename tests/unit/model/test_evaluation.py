@@ -1,0 +1,95 @@
+"""Scores against numbers worked by hand."""
+
+import numpy as np
+import pytest
+
+from model.evaluation import Answers, auc, choose_thresholds, flags, interval_of, log_loss, mcc, metrics, platt
+from model.examples import make
+from model.labels import HALF
+from model.manifest import Interval, Thresholds
+from tests.unit.model.series import table, walks
+
+PAIR = Thresholds(falling_on=0.6, falling_off=0.4)
+
+
+def y(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order_ties_half() -> None:
+    assert auc(y(0, 0, 1, 1), np.array([0.1, 0.4, 0.35, 0.8])) == 0.75
+    assert auc(y(0, 1, 0, 1), np.array([0.5, 0.5, 0.5, 0.5])) == 0.5
+    assert auc(y(0, 1, 1), np.array([0.2, 0.2, 0.9])) == 0.75
+    assert auc(y(1, 1), np.array([0.2, 0.3])) is None
+
+
+def test_matthews_correlation() -> None:
+    flag = np.array([True, True, True, False, False, False, False, False])
+    assert mcc(y(1, 1, 0, 0, 0, 0, 1, 0), flag) == pytest.approx((2 * 4 - 1 * 1) / (3 * 3 * 5 * 5) ** 0.5)
+    assert mcc(y(1, 0), np.array([True, True])) == 0
+
+
+def test_log_loss_is_finite_even_when_certain_and_wrong() -> None:
+    assert log_loss(y(1, 0), np.array([0.5, 0.25])) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
+    assert log_loss(y(1), np.array([0.0])) == pytest.approx(-np.log(1e-7))
+
+
+def test_the_flag_turns_on_at_one_threshold_off_below_the_other_and_starts_off_for_each_stock() -> None:
+    probability = np.array([0.5, 0.6, 0.5, 0.4, 0.39, 0.5, 0.7, 0.5, 0.9])
+    stock = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1])
+    expected = [False, True, True, True, False, False, True, False, True]
+    assert flags(probability, stock, PAIR).tolist() == expected
+
+
+def test_platt_finds_the_shift_and_stretch_that_were_put_in() -> None:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 2, 200_000)
+    label = (rng.uniform(size=len(logit)) < 1 / (1 + np.exp(-(0.7 * logit - 0.5)))).astype(np.float32)
+    found = platt(label, 1 / (1 + np.exp(-logit)))
+    assert found.method == "platt"
+    assert found.slope == pytest.approx(0.7, abs=0.02)
+    assert found.intercept == pytest.approx(-0.5, abs=0.02)
+
+
+def test_platt_never_turns_the_order_round() -> None:
+    found = platt(y(1, 1, 0, 0), np.array([0.1, 0.2, 0.8, 0.9]))
+    assert (found.method, found.slope, found.intercept) == ("identity", 1, 0)
+
+
+def test_the_interval_leaves_a_twentieth_of_the_residuals_on_each_side() -> None:
+    found = interval_of(np.append(np.arange(-99.0, 100), np.nan), 0.9, "held-out residuals")
+    assert (found.low, found.high) == (-90, 90)  # the 190th of 199: (199 + 1) * 0.95
+
+
+def test_the_interval_always_holds_the_forecast() -> None:
+    found = interval_of(np.linspace(1, 2, 100), 0.9, "held-out residuals")
+    assert found.low == 0
+    assert found.high > 1.9
+
+
+def test_thresholds_follow_the_label_and_ride_out_what_flickers() -> None:
+    made = make(table(walks(6, 400)), "regime", 16, HALF)
+    noise = np.random.default_rng(0).normal(0, 0.1, len(made))
+    probability = np.clip(0.3 + 0.4 * np.nan_to_num(made.label) + noise, 0, 1)
+    pair = choose_thresholds(made, probability)
+    assert 0.4 < pair.falling_on < 0.65
+    assert pair.falling_off < pair.falling_on
+    single = Thresholds(falling_on=pair.falling_on, falling_off=pair.falling_on)
+    flips = [np.sum(np.diff(flags(probability, made.stock, t).astype(int)) != 0) for t in (pair, single)]
+    assert flips[0] < flips[1]
+
+
+def test_metrics_of_perfect_answers() -> None:
+    made = make(table(walks(2, 100)), "regime", 16, HALF)
+    truth = (made.target - made.windows[:, -1, 0]) / np.abs(np.diff(made.windows[:, :, 0])).mean(axis=1)
+    sure = np.nan_to_num(made.label).astype(np.float64)
+    interval = Interval(level=0.9, low=-1e-9, high=1e-9, source="held-out residuals")
+    found = metrics(made, Answers(sure, np.nan_to_num(truth)), PAIR, interval, str)
+    assert found.examples == len(made) == 168  # 99 - 15 windows with a next value, of each stock
+    assert found.labelled == 2 * (100 - 8 - 15)
+    assert (found.auc, found.brier, found.mcc, found.coverage) == (1, 0, 1, 1)
+    assert found.mae == pytest.approx(0, abs=1e-12)
+    assert found.naive_mae == pytest.approx(np.mean(np.abs(truth)))
+    assert found.base_rate == pytest.approx(np.nanmean(made.label))
+    assert found.slope_auc is not None
+    assert 0.5 < found.slope_auc < 1

@@ -1,0 +1,104 @@
+"""Training end to end on small data; how good the bundle that ships is stands in its own bundle.json."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import bundle
+from model.dataset import read
+from model.predictor import Predictor
+from model.train import CannotTrain, Recipe, train
+from tests.unit.model.series import DAY, table, walks
+
+SEED = Path(__file__).parents[3] / "model" / "data" / "seed.csv"
+QUICK = Recipe("regime", window=16, borders=(200 * DAY, 260 * DAY), epochs=2)
+
+
+@pytest.fixture(scope="module")
+def seed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("seed") / "bundle"
+    train(read([SEED]), Recipe("given"), out)
+    return out
+
+
+def test_the_seed_table_is_learnt_and_exactly_bar_and_banana_are_flagged(seed_bundle: Path) -> None:
+    seed = read([SEED])
+    predictor = Predictor.load(seed_bundle)
+    found = predictor.predict(np.stack([s.values for s in seed.series]))
+    falling = {s.stock for s, p in zip(seed.series, found.probability, strict=True) if p >= predictor.falling_on}
+    assert falling == {"bar", "banana"}
+    assert (np.abs(found.probability - 0.5) > 0.4).all()
+    after = np.array([s.after for s in seed.series])
+    naive = np.array([s.values[-1, 0] for s in seed.series])
+    assert np.abs(found.forecast - after).sum() < 0.5 * np.abs(naive - after).sum()
+    assert ((found.low <= after) & (after <= found.high)).all()
+
+
+def test_the_seed_bundle_says_that_nothing_was_held_out(seed_bundle: Path) -> None:
+    manifest = bundle.load(seed_bundle).manifest
+    assert (manifest.window, manifest.golden_rows, manifest.label.rule) == (5, 5, "given")
+    assert not manifest.metrics.held_out
+    assert "nothing held out" in manifest.metrics.note
+    assert manifest.metrics.validation is None
+    assert manifest.metrics.test is None
+    assert manifest.interval.source == "moves of the training data"
+    assert manifest.data.sha256 == hashlib.sha256(SEED.read_bytes()).hexdigest()
+    assert (manifest.data.first, manifest.data.last) == ("2010", "2014")
+
+
+def test_the_same_seed_gives_the_same_model_and_the_test_part_has_no_share_in_it(tmp_path: Path) -> None:
+    values = walks(3, 320)
+    other_end = values.copy()
+    other_end[:, 260:] = walks(3, 320, seed=9)[:, 260:] * 7
+    one = train(table(values), QUICK, tmp_path / "one")
+    two = train(table(other_end), QUICK, tmp_path / "two")
+    assert (tmp_path / "one" / "weights.npz").read_bytes() == (tmp_path / "two" / "weights.npz").read_bytes()
+    assert (one.thresholds, one.interval, one.calibration) == (two.thresholds, two.interval, two.calibration)
+    assert (one.metrics.train, one.metrics.validation) == (two.metrics.train, two.metrics.validation)
+    assert one.metrics.test != two.metrics.test
+
+    third = train(table(values), replace(QUICK, seed=2), tmp_path / "three")
+    assert third.files["weights.npz"] != one.files["weights.npz"]
+
+
+def test_further_fields_become_channels(tmp_path: Path) -> None:
+    values, volume = walks(3, 320), 1e6 * walks(3, 320, seed=4)
+    data = table(values)
+    series = tuple(
+        replace(s, values=np.stack([s.values[:, 0], v], axis=1)) for s, v in zip(data.series, volume, strict=True)
+    )
+    lines: list[str] = []
+    train(replace(data, series=series), replace(QUICK, fields=("volume",), epochs=1), tmp_path / "b", lines.append)
+    predictor = Predictor.load(tmp_path / "b")
+    assert predictor.fields == ("volume",)
+    windows = np.stack([values[:, :16], volume[:, :16]], axis=2)
+    first = predictor.predict(windows)
+    windows[:, :8, 1] *= 2
+    assert not np.array_equal(predictor.predict(windows).probability, first.probability)
+    assert any(line.startswith("epoch 1: log loss of the flag 0.") for line in lines)
+
+
+def test_what_cannot_be_learnt_is_told(tmp_path: Path) -> None:
+    walk = table(walks(2, 60))
+    rising = table(np.exp(0.01 * np.arange(60))[None])
+    for data, recipe, why in [
+        (walk, Recipe("given"), "--label given needs a column"),
+        (table(walks(2, 1)), Recipe("regime"), "every stock has a single value"),
+        (rising, Recipe("regime"), "the labels of all windows of 32 steps are all the same"),
+        (table(walks(2, 34)), Recipe("regime"), "are missing; the rule needs series of at least 40 steps"),
+        (walk, replace(QUICK, borders=(58 * DAY, 59 * DAY)), "lacks one of the classes: choose other borders"),
+    ]:
+        with pytest.raises(CannotTrain, match=why):
+            train(data, recipe, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    lines: list[str] = []
+    with pytest.raises(bundle.BadBundle, match="exists and is not a bundle"):
+        train(table(walks(2, 60)), QUICK, tmp_path, lines.append)
+    assert lines == []

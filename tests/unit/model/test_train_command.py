@@ -1,0 +1,55 @@
+"""`downtick train` as it is typed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SEED = Path(__file__).parents[3] / "model" / "data" / "seed.csv"
+LONG = "stock,date,close\n" + "".join(f"A,{2000 + i}-01-01,{100 + i * (-1) ** i}\n" for i in range(20))
+
+
+def downtick(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "consumer.cli", *map(str, arguments)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "KERAS_"))}
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
+
+
+def test_the_seed_table_makes_a_bundle_and_the_scores_are_not_praised(tmp_path: Path) -> None:
+    run = downtick("train", SEED, "--out", tmp_path / "mine")
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "the longest series has 5 steps: that is the window, instead of 32" in run.stdout
+    assert "nothing held out" in run.stdout
+    assert "the data it was trained on, which says nothing about new data: 5 windows" in run.stdout
+    assert f"serve it: downtick run --model.path {tmp_path / 'mine'}" in run.stdout
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["bundle.json", "golden.npz", "weights.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["nowhere.csv"], 1, "nowhere.csv: No such file or directory"),
+        (["bad.csv"], 1, "bad.csv, row 2, column 'close': 'x' is not a finite number"),
+        (["long.csv", "--label", "given"], 1, "--label given needs a column `falling` or `label`"),
+        (["long.csv", "--test-from", "2010-01-01"], 2, "--validation-from and --test-from go together"),
+        (["long.csv", "--test-from", "2010-01-01", "--validation-from", "2011-01-01"], 2, "--test-from must be later"),
+        (["long.csv", "--test-from", "soon", "--validation-from", "2011-01-01"], 1, "'soon' is neither a date"),
+        (["long.csv", "--look-ahead", "3"], 2, "--look-ahead is for --label given"),
+        (["long.csv", "--fields", "volume"], 1, "long.csv, row 1: no column named volume"),
+        (["long.csv", "--window", "1"], 2, "argument --window: must be a whole number, at least 2"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, told: str
+) -> None:
+    (tmp_path / "long.csv").write_text(LONG)
+    (tmp_path / "bad.csv").write_text("stock,date,close\nA,2026-01-01,x\n")
+    monkeypatch.chdir(tmp_path)
+    run = downtick("train", *arguments, "--out", "mine")
+    assert run.returncode == code
+    assert run.stderr.startswith("downtick train: ")
+    assert told in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "mine").exists()
