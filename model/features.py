@@ -5,12 +5,13 @@ finite numbers at all, look alike. Per row and channel, in exact arithmetic:
 
     steps   = |w[t] - w[t-1]|                      the moves between neighbours
     cap     = 4 * mean(steps)
-    scale   = max(mean(min(steps, cap)), 1e-6 * max|w|, 2.2e-308)
-    x[t]    = (w[t] - w[last]) / scale
+    scale   = max(mean(min(steps, cap)), 1e-6 * max|w|)
+    x[t]    = (w[t] - w[last]) / scale             0 where the scale is 0: a window of nothing but zeros
 
 The mean absolute step is what the regime label and the interval are measured in. The cap keeps one split or bad
 tick from flattening everything else in its window; because a step is at least partly counted, |x| stays within
 max(reach, reach**2 / 4) whatever the input. The floor keeps a constant series at 0 instead of 0/0.
+The scale that is given out, and that errors are measured in, is at least 2.2e-308.
 """
 
 from __future__ import annotations
