@@ -109,11 +109,7 @@ class Predictor:
     def _predict_part(self, windows: NDArray[np.float64], part: tuple[int, int, int], into: Predictions) -> None:
         start, stop, size = part
         seen = features(windows[start:stop])
-        padded = seen.x
-        if stop - start < size:
-            padded = np.zeros((size, *seen.x.shape[1:]), np.float32)
-            padded[: stop - start] = seen.x
-        probability, change = self._forward(padded, self._weights)[:, : stop - start]
+        probability, change = self._forward(_padded(seen.x, size), self._weights)[:, : stop - start]
         interval = self.manifest.interval
         moved = change.astype(np.float64)
         into.probability[start:stop] = probability
@@ -126,9 +122,7 @@ class Predictor:
         """Golden windows must give the features and the outputs that training and Keras gave when it was written."""
         golden = content.golden
         x = features(golden["windows"]).x
-        padded = np.zeros((BATCH_SIZES[0], *x.shape[1:]), np.float32)
-        padded[: len(x)] = x
-        probability, change = self._forward(padded, self._weights)[:, : len(x)]
+        probability, change = self._forward(_padded(x, BATCH_SIZES[0]), self._weights)[:, : len(x)]
         for name, ours in {"x": x, "probability": probability, "change": change}.items():
             error = np.abs(ours - golden[name]) / np.maximum(1.0, np.abs(golden[name]))
             if not np.all(error <= TOLERANCE):  # NaN fails too
@@ -136,6 +130,11 @@ class Predictor:
                     f"{content.path}: golden.npz: {name} of the golden windows is off by {np.max(error):.2g} (allowed "
                     f"{TOLERANCE:g}): these weights, on this machine, are not the network that was trained"
                 )
+
+
+def _padded(x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """x with rows of zeros behind it, `size` rows in all."""
+    return x if len(x) == size else np.concatenate([x, np.zeros((size - len(x), *x.shape[1:]), np.float32)])
 
 
 def chunks(n: int, threads: int, sizes: tuple[int, ...] = BATCH_SIZES) -> list[tuple[int, int, int]]:
