@@ -248,7 +248,6 @@ def test_one_batch_is_published_and_no_other_is_taken_while_redis_is_away(
     assert now("predictions_published_total") == load.told("predictions_published_total") + 1
 
 
-@pytest.mark.xfail(strict=True, reason="bug lag-while-held: the cached end of a paused partition is not renewed")
 def test_lag_grows_by_what_waits(system: System, redis_away: tuple[Told, int]) -> None:
     _, waiting = redis_away
     wait_until(

@@ -1,6 +1,7 @@
 """Stand-ins for what the units are handed: a record without Kafka, and a model that can be worked in the head."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -163,13 +164,14 @@ class MemoryStore:
         self.check()
         return self.metas.get(partition)
 
-    def load(self, partition: int, meta: Meta, channels: int, keep: int) -> Loaded:
+    def load_chunks(self, partition: int, meta: Meta, channels: int, keep: int) -> Iterator[Loaded]:
         self.check()
         rings = self.rings.get((partition, meta.generation), {})
-        records = np.zeros((len(rings), keep), record_dtype(channels))
-        for row, ring in zip(records, rings.values(), strict=True):
-            row[keep - min(keep, len(ring)) :] = ring[-keep:]
-        return Loaded(list(rings), np.array([len(ring) for ring in rings.values()], np.int64), records, [])
+        yield Loaded([], np.zeros(0, np.int64), np.zeros((0, keep), record_dtype(channels)), [])
+        for stock, ring in rings.items():
+            records = np.zeros((1, keep), record_dtype(channels))
+            records[0, keep - min(keep, len(ring)) :] = ring[-keep:]
+            yield Loaded([stock], np.array([len(ring)], np.int64), records, [])
 
     def old_generations(self, partition: int, current: str) -> list[str]:
         self.check()
