@@ -80,6 +80,7 @@ def ceiling(broker: str, updates: int, stocks: int) -> Result:
     with Ground(broker) as ground:
         progress = Progress(ground)
         send(ground.bootstrap_servers(), ground.settings.kafka.input_topic, Market(stocks, stocks).updates(updates))
+        ground.settle()
         with ground.loop("ceiling", str(size)) as child:
             result = watch(ground, child, progress, updates, 1, 300)
         progress.close()
@@ -98,6 +99,7 @@ def service(broker: str, updates: int, stocks: int, profile: Path | None = None)
             worker.wait_ready()
             progress.wait_for(warm_up, worker)
         send(servers, topic, market.updates(updates))
+        ground.settle()
         with ground.worker(profile=profile) as worker:
             result = watch(ground, worker, progress, warm_up + updates, warm_up + 1, 600)
             metrics = worker.metrics()
@@ -129,6 +131,7 @@ def naive(broker: str, kind: str, stocks: int, seconds: float) -> Result:
         progress = Progress(ground)
         backlog = max(2_000, int(seconds * 1_000))  # more than it can do
         send(ground.bootstrap_servers(), ground.settings.kafka.input_topic, market.updates(backlog))
+        ground.settle()
         with ground.loop(kind) as child:
             result = watch(ground, child, progress, backlog, NAIVE_SKIP, seconds)
         progress.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
 import tempfile
+import time
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -86,6 +88,14 @@ class Ground:
 
     def bootstrap_servers(self) -> str:
         return self.settings.kafka.bootstrap_servers
+
+    def settle(self, timeout: float = 60) -> None:
+        """Wait until the broker has written down what it was given: the embedded one does so in the background."""
+        deadline = time.monotonic() + timeout
+        before = -math.inf
+        while (now := cpu_seconds(self.broker_pid)) - before > 0.025 and time.monotonic() < deadline:
+            before = now
+            time.sleep(0.5)
 
     def worker(self, *, profile: Path | None = None) -> Worker:
         """The service, as its own process."""

@@ -38,6 +38,7 @@ def memory(broker: str, stocks: int) -> Result:
         depth = _fill(ground)
         with redis.Redis.from_url(ground.redis_url()) as client:
             redis_bytes = client.info("memory")["used_memory"]
+        ground.settle()
         started = time.monotonic()
         with ground.worker() as worker:
             worker.wait_ready(300)
