@@ -63,7 +63,7 @@ class KerasModel:
                     forecast=moved(last, change, scale),
                     low=moved(last, change + low, scale),
                     high=moved(last, change + high, scale),
-                    scale=float(min(scale, Fraction(LARGEST))),
+                    scale=float(min(max(scale, Fraction(SMALLEST)), Fraction(LARGEST))),
                 )
             )
         return found
@@ -82,18 +82,18 @@ def features(window: list[tuple[float, ...]]) -> tuple[list[tuple[float, ...]], 
 def _channel(values: tuple[float, ...]) -> tuple[list[float], Fraction | float]:
     largest = max(abs(value) for value in values)
     if 1e-200 < largest < 1e200:
-        return _scaled(list(values), largest, SMALLEST)
+        return _scaled(list(values), largest)
     exact = [Fraction(value) for value in values]
-    column, scale = _scaled(exact, max(abs(value) for value in exact), Fraction(SMALLEST))
+    column, scale = _scaled(exact, max(abs(value) for value in exact))
     return [float(step) for step in column], scale
 
 
-def _scaled(values: list[Any], largest: Any, smallest: Any) -> tuple[list[Any], Any]:  # floats or fractions
+def _scaled(values: list[Any], largest: Any) -> tuple[list[Any], Any]:  # floats or fractions
     steps = [abs(after - before) for before, after in itertools.pairwise(values)]
     total = sum if isinstance(largest, Fraction) else math.fsum
     cap = 4 * total(steps) / len(steps)
-    scale = max(total(min(step, cap) for step in steps) / len(steps), largest / 1_000_000, smallest)
-    return [(value - values[-1]) / scale for value in values], scale
+    scale = max(total(min(step, cap) for step in steps) / len(steps), largest / 1_000_000)
+    return [(value - values[-1]) / scale if scale else scale for value in values], scale
 
 
 def moved(last: float, change: float, scale: Fraction | float) -> float:
