@@ -5,7 +5,9 @@ Producer and Consumer, the Redis store's public methods, and redis-py's reading 
 step that now runs into a small shared file, so that whoever kills the process at random can name the step it hit; and
 at the n-th pass of the planned step the process kills (or stops) itself, in the very thread and moment.
 
-PLAN is JSON: {"marker": path, "faults": [{"step": name, "nth": 1, "action": "kill" | "stop", "delay": seconds}, …]}.
+PLAN is JSON: {"marker": path, "faults": [{"step": name, "nth": 1, "action": name, "delay": seconds}, …]}. Actions:
+"kill"; "stop" (SIGSTOP: all of it stands still); "hold": the engine's thread stands still while librdkafka's go on, as
+in a call that does not return. A held one makes the file <marker>.held, and goes on when somebody deletes it.
 The faults strike in this order, each once: the next one's `nth` counts passes from then on. Without faults only the
 marker is kept."""
 
@@ -15,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ class Faults:
 
     def __init__(self, marker: Path, planned: list[dict[str, Any]]) -> None:
         self._planned = planned
+        self._held = marker.with_name(marker.name + ".held")
         for fault in planned:
             assert fault["step"] in STEPS, fault
         self.batch = 2  # records that the last consume() gave
@@ -80,7 +84,13 @@ class Faults:
 
     def _strike(self, step: str, fault: dict[str, Any]) -> None:
         self.now(step)
-        os.kill(os.getpid(), signal.SIGSTOP if fault.get("action") == "stop" else signal.SIGKILL)
+        action = fault.get("action", "kill")
+        if action == "hold":
+            self._held.touch()
+            while self._held.exists():
+                time.sleep(0.01)
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP if action == "stop" else signal.SIGKILL)
 
 
 def install(faults: Faults) -> None:

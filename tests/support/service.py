@@ -22,11 +22,12 @@ _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Fault:
-    """What the launcher does to the service: kill or stop it at the n-th pass of a step (launcher.py names them)."""
+    """What the launcher does to the service: kill, stop or hold it at the n-th pass of a step (launcher.py names steps
+    and actions)."""
 
     step: str
     nth: int = 1
-    action: Literal["kill", "stop"] = "kill"
+    action: Literal["kill", "stop", "hold"] = "kill"
     delay: float = 0.0  # of `while_committing` only: seconds into the call
 
 
@@ -48,6 +49,7 @@ class Service:
         self.settings = {"worker": worker, "http.port": str(self.port), **settings}
         self.log = folder / f"{self.name}.log"
         self.marker = folder / f"{self.name}.step"
+        self._held = folder / f"{self.name}.step.held"
         self._process: Process | None = None
 
     def start(self, *options: str, faults: Sequence[Fault] | None = None, **settings: str) -> "Service":
@@ -160,6 +162,19 @@ class Service:
         if self.process.state() == "Z":
             assert self.process.wait(5) == -signal.SIGKILL, f"it ended otherwise\n{self.process.tail()}"
         return self.step()
+
+    def wait_until_held(self, within: float = 90) -> str:
+        """Until the planned fault holds the engine's thread; the step it stands at."""
+        wait_until(
+            self._held.exists,
+            within=within,
+            what=lambda: f"{self.name} held, at step {self.step()}\n{self.process.tail()}",
+        )
+        return self.step()
+
+    def let_go(self) -> None:
+        """The held thread goes on."""
+        self._held.unlink()
 
     def close(self) -> None:
         if self._process is not None:
