@@ -18,6 +18,8 @@ from state.layout import Delta, Meta
 from state.store import Broken, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consumer.metrics import Metrics
     from consumer.partition import Partition
     from state.store import RedisStore
@@ -45,6 +47,7 @@ class Applier:
 
     def __init__(self, store: RedisStore, metrics: Metrics) -> None:
         self._store, self._metrics = store, metrics
+        self.breathe: Callable[[], None] = lambda: None  # called between chunks of long work; the engine sets it
 
     def apply(self, partition: Partition) -> Applied:
         """Make Redis hold what memory holds. Raises: Unavailable (call again), StoreRefused."""
@@ -99,6 +102,7 @@ class Applier:
                 is not Outcome.APPLIED
             ):
                 return Applied.CONFLICT
+            self.breathe()
         if self._store.write(number, expect, then, Delta.empty(history.channels)) is not Outcome.APPLIED:
             return Applied.CONFLICT
         partition.target = partition.stored = then

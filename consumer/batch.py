@@ -166,7 +166,8 @@ def count(metrics: Metrics, staged: Staged, now_ms: int) -> None:
     metrics.flips.labels("not_falling").inc(len(flipped) - falling)
     _count_scores(metrics, staged, live)
     timestamps = events.timestamp[admitted.source[predicted]]
-    metrics.event_to_prediction_seconds.observe((now_ms - timestamps[timestamps >= 0]) / 1000)
+    # A producer's clock may be ahead of ours: never negative, a sum must not fall.
+    metrics.event_to_prediction_seconds.observe(np.maximum(now_ms - timestamps[timestamps >= 0], 0) / 1000)
     if live.any():
         metrics.last_event_timestamp.set(int(entries["ts"][live].max()) / 1000)
 

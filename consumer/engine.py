@@ -13,15 +13,19 @@ there, partitions are held, polling goes on, and no further record is taken: at 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from consumer.applier import Applied
 from consumer.batch import Batch, count, dead_letters_of, predictions_of
 from consumer.partition import Partition, Standing
-from consumer.sink import Fenced, OutcomeUnknown, SinkAway, TransactionAborted
-from consumer.source import SourceAway, SourceFatal, SourceLost, Taken
+from consumer.sink import Fenced, OutcomeUnknown, SinkAway, SinkRefused, TransactionAborted
+from consumer.source import CALL_TIMEOUT, SHORT_TIMEOUT, SourceAway, SourceFatal, SourceLost, Taken
+from consumer.troubles import Troubles
+from consumer.upkeep import KAFKA, Upkeep
 from state.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from consumer.seater import Seater
     from consumer.sink import Sink
     from consumer.source import Source
+    from consumer.stop import Stop
     from state.store import RedisStore
 
 logger = logging.getLogger(__name__)
@@ -42,9 +47,22 @@ POLL = 0.2  # seconds to wait for a first record
 CONFLICTS = 5  # writes in a row that met somebody else's state, before the worker stops
 FENCES = 5  # times in FENCE_SECONDS that our transactional id was taken from us, before the worker stops
 FENCE_SECONDS = 60.0
-STOP_SECONDS = 6.0  # after a wish to stop: for what is pending, before it is left to the next worker
-LOOK_SECONDS = 1.0  # between looks at lag, breakers and the well-being of idle servers
-UNLINK_RINGS = 500  # of an old generation in one round
+SEAT_SECONDS = 0.5  # of one round for seating; partitions that are seated already must not wait longer
+AGAIN_SECONDS = 1.0  # before partitions that could not be seated are tried again
+LEAVE_SECONDS, LEAVE_BY = 5.0, 8.0  # to leave the group, and no later than this after the wish to stop
+LONGEST_PAUSE = 10.0  # seconds between tries of a transaction that fails again and again
+
+# Names of troubles; each is cleared by its own success only.
+COORDINATOR = "no transaction coordinator"
+TRANSACTION = "transactions fail"
+OUTCOME = "the outcome of a transaction is unknown"
+SEATING = "partitions cannot be seated"
+SEEKING = "partitions cannot be brought to their offset"
+WRITING = "Redis does not take what was committed"
+
+
+class _Stopping(Exception):
+    """Asked to stop in the middle of long work."""
 
 
 class EngineFailed(Exception):
@@ -58,7 +76,8 @@ class Engine:
         output_topic, dead_letter_topic: where a batch goes.
         max_events, max_wait: when a batch closes.
         live_namesake: whether another live member of the group carries our name; raises SourceAway.
-        stopping: whether the worker was asked to stop.
+        is_member: whether the group lists us; for KIP-848, where a member without partitions hears nothing. None: an
+            assignment, if only an empty one, always comes. Raises SourceAway.
         version: of downtick, for dead letters."""
 
     def __init__(
@@ -76,24 +95,31 @@ class Engine:
         max_events: int,
         max_wait: float,
         live_namesake: Callable[[], bool],
-        stopping: Callable[[], bool],
+        is_member: Callable[[], bool] | None,
+        stop: Stop,
         version: str,
     ) -> None:
         self._source, self._sink, self._store = source, sink, store
         self._stager, self._seater, self._applier, self._metrics = stager, seater, applier, metrics
         self._output_topic, self._dead_letter_topic, self._version = output_topic, dead_letter_topic, version
         self._max_events, self._max_wait = max_events, max_wait
-        self._live_namesake, self._stopping = live_namesake, stopping
+        self._live_namesake, self._is_member, self._stop = live_namesake, is_member, stop
+        applier.breathe = self._breathe
 
         self.partitions: dict[int, Partition] = {}
-        self.beat = time.monotonic()  # of the last round; /live looks at its age
+        self.beat = time.monotonic()  # of the last sign of life; /live looks at its age
         self.troubles: tuple[str, ...] = ("not started",)  # why the worker is not ready; () when it is
+        self._ailing = Troubles()
+        self._upkeep = Upkeep(source, store, metrics, self._ailing)
         self._joined = False
         self._metadata: object | None = None
         self._unresolved: Batch | None = None
-        self._kafka_trouble = self._redis_trouble = ""
         self._fences: list[float] = []
-        self._looked = self._polled = time.monotonic()
+        self._polled = time.monotonic()
+        self._seat_again = 0.0  # when partitions that could not be seated are tried again
+        self._failures = 0  # of transactions, in a row
+        self._try_again = 0.0  # when the next transaction may be tried
+        self._limit = max_events  # records in a batch; halved by each failure, so that one that never fits gets smaller
 
     # The loop.
 
@@ -103,31 +129,35 @@ class Engine:
         Raises: EngineFailed, SeatingRefused, StoreRefused, and whatever is a bug."""
         try:
             self._open_first()
-            self._source.join()
-            while not self._stopping():
+            if not self._stop.asked():
+                self._source.join()
+            while not self._stop.asked():
                 self._round()
             self._finish()
         finally:
-            self._sink.close()
-            self._source.close()
-            self._store.close()
             self.troubles = ("stopped",)
+            self._sink.close()
+            self._store.close()
+            self._leave()
 
     def _open_first(self) -> None:
         """Fence the former self before joining: its open transaction would hide the offsets it was about to commit."""
-        while not self._stopping() and not self._producer_ready():
-            self._beat()
+        while not self._stop.asked() and not self._producer_ready():
+            self.beat = time.monotonic()
+            self._show_readiness()
 
     def _round(self) -> None:
-        self._beat()
+        self.beat = time.monotonic()
         blocked = not self._nothing_pending()
         self._steer(blocked=blocked)
         taken = self._take()
         fresh = self._settle(taken)
+        usable = [] if blocked else self._usable(taken, fresh)
         if not blocked:
-            self._handle(self._usable(taken, fresh))
-            self._end_restores(taken, fresh)
-        self._look()
+            self._handle(usable)
+            self._note_ends(taken, fresh)
+        self._upkeep.look(self.partitions.values(), idle=not usable)
+        self._show_readiness()
 
     def _handle(self, records: list[tuple[Partition, list[Record]]]) -> None:
         """Stage, publish, advance, apply."""
@@ -142,43 +172,54 @@ class Engine:
         if not due or self._publish(batch):
             self._advance(batch)
 
+    def _breathe(self) -> None:
+        """A sign of life in long work. Raises _Stopping to end it."""
+        self.beat = time.monotonic()
+        if self._stop.asked():
+            raise _Stopping
+
     # 1 poll
 
     def _take(self) -> Taken:
         now = time.monotonic()
         self._metrics.poll_interval_used.observe(now, (now - self._polled) / self._source.max_poll_interval)
+        waiting = any(partition.standing is Standing.WAITING for partition in self.partitions.values())
         try:
-            return self._source.take(self._max_events, POLL, self._max_wait)
+            return self._source.take(self._limit, 0.0 if waiting and now >= self._seat_again else POLL, self._max_wait)
         except SourceFatal as error:
             raise EngineFailed(f"the consumer cannot go on: {error}") from error
         except SourceLost as error:
             logger.warning("the consumer raised, seeking every partition again: %s", error)
-            self._set_adrift(self.partitions.values())
+            self._drift(self.partitions.values())
             return Taken()
         finally:
             self._polled = time.monotonic()
 
     def _steer(self, *, blocked: bool) -> None:
         """Hold what must not be read, bring what is adrift to its offset, let the rest flow."""
+        if blocked:
+            self._drift(self.partitions.values())  # what is fetched already is dropped this round
         try:
-            held = [number for number, partition in self.partitions.items() if blocked or not partition.active]
-            self._source.hold(held)
-            if blocked:
-                # What is fetched already is dropped this round: come back to it.
-                self._set_adrift(self.partitions.values())
-                return
-            for number, partition in self.partitions.items():
-                if partition.active:
-                    if partition.adrift:
-                        self._source.seek({number: partition.next_offset})
-                        partition.adrift = False
-                    self._source.release([number])
+            self._source.hold(
+                [number for number, partition in self.partitions.items() if blocked or not partition.active]
+            )
         except SourceAway as error:
-            self._kafka(str(error))
+            logger.warning("%s", error)
+        if blocked:
+            return
+        cause = ""
+        for number, partition in self.partitions.items():
+            if partition.active and partition.adrift:
+                try:
+                    self._source.seek(number, partition.next_offset)
+                    partition.adrift = False
+                except SourceAway as error:
+                    cause = str(error)
+        self._trouble(SEEKING, cause)
 
-    def _set_adrift(self, partitions: Iterable[Partition]) -> None:
+    def _drift(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
-            partition.adrift = True
+            partition.drift()
 
     # 2 settle
 
@@ -203,31 +244,47 @@ class Engine:
             fresh.add(number)
         self._seat_waiting()
         self._metadata = self._source.group_metadata()
-        self._joined = self._joined or self._metadata is not None
+        if not self._joined and self._is_member is not None:
+            with contextlib.suppress(SourceAway):
+                self._joined = self._is_member()
         return fresh
 
     def _wait(self, partition: Partition, why: str) -> None:
+        """Seat it anew, soon."""
         partition.standing, partition.why, partition.delta = Standing.WAITING, why, None
+        self._seat_again = 0.0
 
     def _seat_waiting(self) -> None:
+        """Seat what waits, as far as the round's time goes."""
         waiting = [partition for partition in self.partitions.values() if partition.standing is Standing.WAITING]
-        if not waiting or self._unresolved is not None:
-            return  # an unknown outcome is resolved first: it may move the committed offsets
+        started = time.monotonic()
+        # An unknown outcome is resolved first: it may move the committed offsets.
+        if not waiting or self._unresolved is not None or started < self._seat_again:
+            return
+        timeout = CALL_TIMEOUT if len(waiting) == len(self.partitions) else SHORT_TIMEOUT
         try:
-            self._seater.seat(waiting)
-        except SourceAway as error:
-            self._kafka(str(error))
-        except Unavailable as error:
-            self._redis("load", str(error))
+            for partition in waiting:
+                self._seater.seat(partition, timeout=timeout, breathe=self._breathe)
+                if time.monotonic() - started > SEAT_SECONDS:
+                    break
+        except (SourceAway, Unavailable) as error:
+            if isinstance(error, Unavailable):
+                self._metrics.redis_errors.labels("load").inc()
+            self._ailing.set(SEATING, str(error))
+            self._seat_again = time.monotonic() + AGAIN_SECONDS
+        except _Stopping:
+            pass
         else:
-            self._kafka("")
-            self._redis("load", "")
+            self._ailing.clear(SEATING)
 
-    def _end_restores(self, taken: Taken, fresh: set[int]) -> None:
-        """A restore ends where the log does: below `output_from` only control records are left, nothing to fold."""
+    def _note_ends(self, taken: Taken, fresh: set[int]) -> None:
+        """The log's end was reached. A restore ends there too: only control records are left, nothing to fold."""
         for number, end in taken.ends.items():
             partition = self.partitions.get(number)
-            if partition is not None and number not in fresh and partition.restoring and not partition.adrift:
+            if partition is None or number in fresh or partition.adrift or not partition.active:
+                continue
+            partition.log_end = end
+            if partition.restoring:
                 partition.next_offset = max(partition.next_offset, min(end, partition.output_from))
 
     def _usable(self, taken: Taken, fresh: set[int]) -> list[tuple[Partition, list[Record]]]:
@@ -238,7 +295,7 @@ class Engine:
             if partition is None or number in fresh:
                 continue
             if not partition.active or partition.adrift:
-                continue
+                continue  # sought before the next take
             if records[0].offset() < partition.next_offset:
                 records = [record for record in records if record.offset() >= partition.next_offset]  # noqa: PLW2901  # the rest is not wanted
             if records:
@@ -266,23 +323,37 @@ class Engine:
             )
             sink.commit()
         except TransactionAborted as error:
-            logger.warning("transaction aborted, doing it again: %s", error)
             self._metrics.transactions.labels("aborted").inc()
-            self._put_back(batch)
+            self._failed(batch, f"aborted: {error}")
             return False
         except OutcomeUnknown as error:
             self._metrics.transactions.labels("unknown").inc()
             self._unresolved = batch
-            self._kafka(f"a transaction's outcome is unknown: {error}")
+            self._ailing.set(OUTCOME, str(error))
+            self._failed(batch, str(error))
             if isinstance(error, Fenced):
                 self._fenced(error)
             return False
+        self._failures = 0
+        self._limit = min(self._max_events, 2 * self._limit)
+        self._ailing.clear(TRANSACTION)
         self._metrics.transactions.labels("committed").inc()
         self._metrics.stage_seconds.observe(time.perf_counter() - started, "publish")
         return True
 
     def _put_back(self, batch: Batch) -> None:
-        self._set_adrift(partition for partition, _ in batch.parts)
+        self._drift(partition for partition, _ in batch.parts)
+
+    def _failed(self, batch: Batch, why: str) -> None:
+        """Take the records again, at once after one failure; after several more slowly and in smaller batches."""
+        self._put_back(batch)
+        self._failures += 1
+        self._limit = max(1, self._limit // 2)
+        if self._failures == 1:  # a rebalance, mostly: no reason for anything but trying again
+            logger.info("transaction failed, doing it again: %s", why)
+            return
+        self._ailing.set(TRANSACTION, why)
+        self._try_again = time.monotonic() + min(LONGEST_PAUSE, 0.05 * 2**self._failures)
 
     def _fenced(self, error: Fenced) -> None:
         """A newer producer carries our name: the coordinator itself, after a time-out, or another worker."""
@@ -316,10 +387,9 @@ class Engine:
                 count(self._metrics, staged, now)
             if staged.tripped:
                 partition.breaker_open = True
+                self._upkeep.show_breaker(partition)
         if live := sum(staged.live for _, staged in batch.parts):
             self._metrics.batch_events.observe(live)
-        for partition, _ in batch.parts:
-            self._show_breaker(partition)
         self._apply()
 
     # 6 apply
@@ -334,7 +404,10 @@ class Engine:
                 before = partition.stored
                 outcome = self._applier.apply(partition)
             except Unavailable as error:
-                self._redis("write", str(error))
+                self._metrics.redis_errors.labels("write").inc()
+                self._ailing.set(WRITING, str(error))
+                return False
+            except _Stopping:
                 return False
             wrote = True
             if outcome is Applied.CONFLICT:
@@ -343,8 +416,9 @@ class Engine:
                 before is not None and partition.stored is not None and before.generation != partition.stored.generation
             ):
                 partition.retired.append(before.generation)
+        self._ailing.clear(WRITING)
         if wrote:
-            self._redis("write", "")
+            self._upkeep.wrote = time.monotonic()
             self._metrics.stage_seconds.observe(time.perf_counter() - started, "apply")
         return True
 
@@ -360,25 +434,33 @@ class Engine:
     # What is pending.
 
     def _nothing_pending(self) -> bool:
-        """Whether records may be taken: producer open, last outcome known, Redis up to date."""
+        """Whether records may be taken: producer open, last outcome known, Redis in step, no pause after failures."""
         if not self._producer_ready():
             return False
         if self._unresolved is not None and not self._resolve(self._unresolved):
             return False
-        return self._apply()
+        return self._apply() and time.monotonic() >= self._try_again
 
     def _producer_ready(self) -> bool:
         if self._sink.ready:
             return True
+        if time.monotonic() < self._try_again:
+            return False
         try:
             self._sink.open()
         except SinkAway as error:
-            self._kafka(str(error))
+            self._ailing.set(COORDINATOR, str(error))
+            return False
+        except SinkRefused as error:
+            if not self._joined:
+                raise EngineFailed(f"the brokers refuse a transactional producer: {error}") from error
+            self._ailing.set(COORDINATOR, str(error))
+            self._try_again = time.monotonic() + LONGEST_PAUSE
             return False
         except Fenced as error:
             self._fenced(error)
             return False
-        self._kafka("")
+        self._ailing.clear(COORDINATOR)
         return True
 
     def _resolve(self, batch: Batch) -> bool:
@@ -387,13 +469,14 @@ class Engine:
         try:
             committed = self._source.committed(partition.number for partition, _ in mine) if mine else {}
         except SourceAway as error:
-            self._kafka(str(error))
+            self._ailing.set(OUTCOME, str(error))
             return False
         self._unresolved = None
+        self._ailing.clear(OUTCOME)
         done = {partition.number for partition, offset in mine if committed[partition.number] == offset}
         for partition, offset in mine:
             if committed[partition.number] == partition.committed:
-                partition.adrift = True
+                partition.drift()
             elif partition.number not in done:
                 logger.warning(
                     "partition %d: the group's offset is %s, neither %s nor %d: seating it anew",
@@ -404,10 +487,9 @@ class Engine:
                 )
                 self._wait(partition, "its committed offset is not ours")
         logger.info("the unknown transaction was %s", "committed" if done else "not committed")
-        self._kafka("")
         if done:
             parts = [(partition, staged) for partition, staged in batch.parts if partition.number in done]
-            self._set_adrift(partition for partition, _ in parts)
+            self._drift(partition for partition, _ in parts)
             self._advance(Batch(parts, [(partition, offset) for partition, offset in mine if partition.number in done]))
         return True
 
@@ -416,113 +498,57 @@ class Engine:
         return self.partitions.get(partition.number) is partition
 
     def _finish(self) -> None:
-        """No further record; what is committed gets a last chance to reach Redis."""
-        deadline = time.monotonic() + STOP_SECONDS
-        while not self._nothing_pending() and time.monotonic() < deadline:
-            self._beat()
-            self._steer(blocked=True)
-            self._settle(self._take())
-        logger.info("draining is done" if self._unresolved is None else "a batch is left to the next worker")
+        """No further record. What is committed, or may be, gets a last chance to reach Redis."""
+        while self._unfinished() and self._stop.left() > 0:
+            self.beat = time.monotonic()
+            resolved = self._unresolved is None or (self._producer_ready() and self._resolve(self._unresolved))
+            if not resolved or not self._apply():
+                self._steer(blocked=True)
+                self._take()
+        if self._unfinished():
+            logger.warning("what is in hand is left to the next worker, which finds it in the log")
+
+    def _unfinished(self) -> bool:
+        return self._unresolved is not None or any(
+            partition.standing is Standing.SEATED and partition.committed is not None and not partition.applied
+            for partition in self.partitions.values()
+        )
+
+    def _leave(self) -> None:
+        """Leave the group, as long as brokers listen: without a goodbye they notice after the session time-out."""
+        leaving = threading.Thread(target=self._source.close, name="leaving", daemon=True)
+        leaving.start()
+        leaving.join(min(LEAVE_SECONDS, self._stop.left(LEAVE_BY)))
 
     # Looking after oneself.
 
-    def _beat(self) -> None:
-        self.beat = time.monotonic()
-
-    def _look(self) -> None:
-        """Once a second: gauges, breakers, idle servers, old generations; every round: readiness."""
-        now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            self._gauges()
-            try:
-                self._check_breakers()
-                self._store.check()
-                self._unlink()
-            except Unavailable as error:
-                self._redis("check", str(error))
-            else:
-                self._redis("check", "")
-            if self._kafka_trouble and not self._unresolved:
-                self._kafka(self._source.trouble())
-        self._show_readiness()
-
-    def _gauges(self) -> None:
-        metrics, partitions = self._metrics, self.partitions.values()
-        seated = [partition for partition in partitions if partition.standing is Standing.SEATED]
-        held = [partition.number for partition in seated if partition.adrift or not partition.active]
-        asked = self._source.ask_ends(held) if held and not self._kafka_trouble else {}
-        for partition in seated:
-            end = asked.get(partition.number, self._source.known_end(partition.number))
-            if end is not None:
-                metrics.consumer_lag.labels(str(partition.number)).set(max(0, end - partition.next_offset))
-        metrics.stocks_tracked.set(sum(len(partition.history) for partition in seated))
-        metrics.falling_stocks.set(sum(partition.history.falling_stocks for partition in seated))
-        metrics.restore_remaining.set(
-            sum(partition.output_from - partition.next_offset for partition in seated if partition.restoring)
-        )
-
-    def _check_breakers(self) -> None:
-        for partition in self.partitions.values():
-            if partition.breaker_open and self._store.take_resume(partition.number):
-                logger.warning("partition %d: resumed by an operator", partition.number)
-                partition.breaker_open, partition.rejected, partition.adrift = False, 0, True
-            self._show_breaker(partition)
-
-    def _show_breaker(self, partition: Partition) -> None:
-        gauge = self._metrics.breaker_open.labels(str(partition.number))
-        if partition.breaker_open and not gauge._value.get():  # noqa: SLF001  # the gauge is the memory of what was said
-            logger.error(
-                "partition %d is paused at offset %d: more than dead_letters.max_consecutive dead letters in a row. "
-                "Fix its producer, then `downtick dead-letters resume`, or raise the limit",
-                partition.number,
-                partition.next_offset,
-            )
-        gauge.set(partition.breaker_open)
-
-    def _unlink(self) -> None:
-        """One chunk of one old generation: nobody waits for it."""
-        for partition in self.partitions.values():
-            if partition.retired and partition.applied:
-                if self._store.unlink_generation(partition.number, partition.retired[0], UNLINK_RINGS):
-                    partition.retired.pop(0)
-                return
-
     def _show_readiness(self) -> None:
-        troubles = [trouble for trouble in (self._kafka_trouble, self._redis_trouble) if trouble]
+        troubles = list(self._ailing.texts)
         if not self._joined:
             troubles.append("not yet a member of the group")
-        if self._unresolved is not None:
-            troubles.append("the outcome of a transaction is unknown")
         for partition in self.partitions.values():
             if partition.standing is not Standing.SEATED:
-                troubles.append(
-                    f"partition {partition.number} is {partition.standing.value}: {partition.why}".rstrip(": ")
-                )
+                why = f"partition {partition.number} is {partition.standing.value}: {partition.why}"
+                troubles.append(why.rstrip(": "))
             elif partition.restoring:
                 left = partition.output_from - partition.next_offset
                 troubles.append(f"partition {partition.number} restores its histories, {left} records to go")
             elif partition.breaker_open:
                 troubles.append(f"partition {partition.number} is paused: too many dead letters in a row")
         if (not troubles) != (not self.troubles):
-            logger.info("ready" if not troubles else "not ready: %s", *troubles[:1])
+            if troubles:
+                logger.info("not ready: %s", troubles[0])
+            else:
+                logger.info("ready")
         self.troubles = tuple(troubles)
         self._metrics.ready.set(not troubles)
 
     def kafka_error(self, text: str) -> None:
         """Take what librdkafka says of the whole client. Called within `run`, by a poll."""
-        self._kafka(text)
+        self._ailing.set(KAFKA, text)
 
-    def _kafka(self, trouble: str) -> None:
-        """Kafka is away (why), or back ("")."""
-        if bool(trouble) != bool(self._kafka_trouble):
-            logger.warning("Kafka is away, waiting: %s", trouble) if trouble else logger.info("Kafka is back")
-        self._kafka_trouble = trouble and f"Kafka: {trouble}"
-
-    def _redis(self, operation: str, trouble: str) -> None:
-        """Redis is away (why), or back ("")."""
-        if trouble:
-            self._metrics.redis_errors.labels(operation).inc()
-        if bool(trouble) != bool(self._redis_trouble):
-            logger.warning("Redis is away, waiting: %s", trouble) if trouble else logger.info("Redis is back")
-        self._redis_trouble = trouble and f"Redis: {trouble}"
+    def _trouble(self, name: str, cause: str) -> None:
+        if cause:
+            self._ailing.set(name, cause)
+        else:
+            self._ailing.clear(name)

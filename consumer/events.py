@@ -61,7 +61,10 @@ class Record(Protocol):
         """Kind, and epoch milliseconds; -1 for none."""
 
     def headers(self) -> list[tuple[str, bytes | None]] | None:
-        """Names and values, in order."""
+        """Names and values, in order; see outputs.headers_of before calling it."""
+
+    def set_headers(self, value: list[tuple[str, bytes | None]]) -> None:
+        """Replace them."""
 
 
 @dataclass(frozen=True)

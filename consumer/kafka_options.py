@@ -30,6 +30,7 @@ _DEADLINE = "the transaction's deadline and the engine's are made for each other
 REFUSED: Mapping[str, str] = {
     "bootstrap.servers": f"{_OWN_SETTING}, kafka.bootstrap_servers",
     "metadata.broker.list": f"{_OWN_SETTING}, kafka.bootstrap_servers",
+    "client.id": f"{_OWN_SETTING}, worker (a worker finds out by it that another one has its name)",
     "group.id": f"{_OWN_SETTING}, kafka.group_id",
     "group.instance.id": f"{_OWN_SETTING}, kafka.static_membership (it takes the name of the worker)",
     "isolation.level": _READS_COMMITTED,
@@ -83,8 +84,11 @@ def names_something_public(option: str) -> bool:
 def consumer_options(settings: Settings) -> ClientOptions:
     """For the engine's consumer."""
     kafka = settings.kafka
-    # A rebalance moves only the partitions that must move; a dead worker is replaced after 10 s, not 45.
-    defaults = {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": "10000"}
+    # A seek waits for the fetch under way, up to this long: after an abort that is the delay of a batch.
+    defaults = {"fetch.wait.max.ms": "100"}
+    if not kafka.kip_848:
+        # A rebalance moves only the partitions that must move; a dead worker is replaced after 10 s, not 45.
+        defaults |= {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": "10000"}
     needed = {
         "group.id": kafka.group_id,
         "isolation.level": "read_committed",  # librdkafka's default too, but everything rests on it
@@ -95,7 +99,7 @@ def consumer_options(settings: Settings) -> ClientOptions:
     }
     if kafka.static_membership:
         needed["group.instance.id"] = settings.worker
-    return {**({} if kafka.kip_848 else defaults), **_client(settings), **_clear(kafka.consumer), **needed}
+    return {**defaults, **_client(settings), **_clear(kafka.consumer), **needed}
 
 
 def producer_options(settings: Settings) -> ClientOptions:

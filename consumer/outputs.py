@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,9 +78,23 @@ class PredictionEncoder:
         )
 
 
+# Not `record.headers()`: for a name that is not UTF-8, confluent-kafka 2.16 returns a list with holes *and* sets an
+# exception, which compiled bytecode raises somewhere later. A call through C checks the result at once.
+_headers = methodcaller("headers")
+
+
+def headers_of(record: Record) -> Headers:
+    """The record's headers; none if one has a name that cannot be read."""
+    try:
+        return _headers(record) or []
+    except (SystemError, UnicodeDecodeError):
+        record.set_headers([])  # what stands there now must never be touched
+        return []
+
+
 def traceparent(record: Record) -> Headers | None:
     """The record's `traceparent` header, the last one if it has several, unless it is too long to be one."""
-    headers = record.headers()
+    headers = headers_of(record)
     if not headers:
         return None
     for name, value in reversed(headers):
@@ -115,7 +130,7 @@ def dead_letter(
     return (
         key if key is None else key[:KEY_CAP],
         value if value is None else value[:VALUE_CAP],
-        _cut(record.headers() or ()) + headers,
+        _cut(headers_of(record)) + headers,
     )
 
 

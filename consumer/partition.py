@@ -41,6 +41,17 @@ class Partition:
     retired: list[str] = field(default_factory=list)  # generations in Redis to delete in the background
     adrift: bool = False  # the consumer may stand elsewhere than next_offset: seek before the next take
 
+    log_end: int = 0  # the end of the log, where it was reached: control records lie between next_offset and it
+
+    def drift(self) -> None:
+        """What was handed out since next_offset is dropped: come back to it."""
+        self.adrift, self.log_end = True, 0
+
+    @property
+    def reached(self) -> int:
+        """Up to where nothing is left to take; lag counts from here."""
+        return max(self.next_offset, self.log_end)
+
     @property
     def active(self) -> bool:
         """Whether its records are taken."""

@@ -17,7 +17,7 @@ from state.history import History
 from state.layout import LAYOUT, Meta
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from consumer.metrics import Metrics
     from consumer.source import Source
@@ -55,20 +55,23 @@ class Seater:
         self._source, self._store, self._predictor, self._metrics = source, store, predictor, metrics
         self._identify, self._depth, self._policy = identify, depth, policy
 
-    def seat(self, partitions: Sequence[Partition]) -> None:
-        """Seat what can be seated; the others stay waiting, and say why.
+    def seat(self, partition: Partition, *, timeout: float, breathe: Callable[[], None]) -> None:
+        """Seat it, or stop it and say why; after an exception it waits as before.
 
+        Args:
+            timeout: seconds that the committed offset may keep us waiting (an open transaction hides it).
+            breathe: called between chunks of long work; may raise to give up.
         Raises: SourceAway and Unavailable (ask again), SeatingRefused and StoreRefused (the worker must stop)."""
-        identity = self._identify()
-        committed = self._source.committed(partition.number for partition in partitions)
-        for partition in partitions:
-            try:
-                self._seat(partition, committed[partition.number], identity)
-            except SeatingStopped as stopped:
-                partition.standing, partition.why = Standing.STOPPED, str(stopped)
-                logger.error("partition %d is stopped: %s", partition.number, stopped)  # noqa: TRY400  # the traceback says nothing
+        try:
+            committed = self._source.committed([partition.number], timeout)[partition.number]
+            self._seat(partition, committed, self._identify(), breathe)
+        except SeatingStopped as stopped:
+            partition.standing, partition.why = Standing.STOPPED, str(stopped)
+            logger.error("partition %d is stopped: %s", partition.number, stopped)  # noqa: TRY400  # the message says it
 
-    def _seat(self, partition: Partition, committed: int | None, identity: TopicIdentity) -> None:
+    def _seat(
+        self, partition: Partition, committed: int | None, identity: TopicIdentity, breathe: Callable[[], None]
+    ) -> None:
         number, predictor = partition.number, self._predictor
         fields = ",".join(predictor.fields)
         meta = self._store.read_meta(number)
@@ -87,9 +90,9 @@ class Seater:
         plan = seat(facts, self._policy)
         history = History(predictor.reach, 1 + len(predictor.fields), self._depth)
         if plan.rings is Rings.CONVERT and meta is not None:
-            meta = self._convert(number, meta)
+            meta = self._convert(number, meta, breathe)
         if plan.rings is not Rings.NEW and meta is not None:
-            broken = self._load(number, meta, history)
+            broken = self._load(number, meta, history, breathe)
             if broken:
                 plan = seat(facts._replace(rings_broken=broken), self._policy)
                 history = History(predictor.reach, 1 + len(predictor.fields), self._depth)
@@ -113,17 +116,18 @@ class Seater:
         partition.breaker_open, partition.delta = False, None
         partition.retired = self._store.old_generations(number, meta.generation if meta is not None else "")
         partition.standing, partition.why = Standing.SEATED, ""
-        partition.adrift = True  # the engine seeks before the next take
+        partition.drift()  # the engine seeks before the next take
         self._tell(partition, plan)
 
-    def _convert(self, number: int, meta: Meta) -> Meta:
+    def _convert(self, number: int, meta: Meta, breathe: Callable[[], None]) -> Meta:
         logger.info("partition %d: converting rings of depth %d to %d", number, meta.depth, self._depth)
-        return convert(self._store, number, meta, new_generation(), self._depth)
+        return convert(self._store, number, meta, new_generation(), self._depth, breathe)
 
-    def _load(self, number: int, meta: Meta, history: History) -> int:
+    def _load(self, number: int, meta: Meta, history: History, breathe: Callable[[], None]) -> int:
         """Number of rings that could not be read; those that could are in `history`."""
         broken: list[str] = []
         for chunk in self._store.load_chunks(number, meta, history.channels, history.reach):
+            breathe()
             history.load(chunk.stocks, chunk.counts, chunk.records)
             broken += chunk.broken + (["its set of stocks"] if chunk.stocks_lost else [])
         if broken:
@@ -136,9 +140,11 @@ class Seater:
         if plan.missing:
             self._metrics.history_gap_records.inc(plan.missing)
             logger.error(
-                "partition %d: %d records that its histories are made of have left the log: stocks warm up again",
+                "partition %d: %d records that its histories were made of have left the log: stocks with less than %d "
+                "updates in what is left warm up again",
                 partition.number,
                 plan.missing,
+                self._predictor.min_history,
             )
         logger.info(
             "partition %d seated (%s): %d stocks, folding from %d, output from %d",

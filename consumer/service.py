@@ -6,8 +6,6 @@ thread: inside a C call of the engine's it would wait as long as that call."""
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import threading
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -27,19 +25,16 @@ from consumer.seater import Seater, TopicIdentity
 from consumer.seating import Policy, SeatingRefused
 from consumer.sink import Sink
 from consumer.source import CALL_TIMEOUT, LIBRDKAFKA, Source, SourceAway
+from consumer.stop import SHUTDOWN_SECONDS, Stop
 from model.bundle import BadBundle
 from model.predictor import Predictor
 from state.errors import StoreRefused, Unavailable
 from state.store import RedisStore
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from consumer.settings import Settings
 
 logger = logging.getLogger(__name__)
-
-SHUTDOWN_SECONDS = 10.0  # from a signal to the end, whatever hangs
 
 
 class CannotStart(Exception):
@@ -50,7 +45,8 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
     """Run one worker until a signal ends it. Returns the exit code: 0 after an orderly end.
 
     Raises: CannotStart before the group is joined."""
-    stop = _Stop()
+    stop = Stop()
+    stop.listen()
     metrics = Metrics()
     store = _store(settings)
     predictor = _predictor(settings)
@@ -62,7 +58,7 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         incremental=settings.kafka.incremental,
         on_error=lambda text: engine.kafka_error(text),  # noqa: PLW0108  # the engine comes later
     )
-    sink = Sink(producer_options(settings), stopping=stop.asked)
+    sink = Sink(producer_options(settings), left=stop.left)
     decoder = EventDecoder(predictor.fields, settings.events.max_bytes, settings.events.max_ahead)
     engine = Engine(
         source=source,
@@ -85,7 +81,8 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         max_events=settings.batch.max_events,
         max_wait=settings.batch.max_wait,
         live_namesake=lambda: _namesake(admin, settings, source.member_id()),
-        stopping=stop.asked,
+        is_member=(lambda: source.member_id() in _members(admin, settings)) if settings.kafka.kip_848 else None,
+        stop=stop,
         version=version("downtick"),
     )
     try:
@@ -102,8 +99,15 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         ) from error
     logger.info("serving /metrics, /live and /ready on http://%s:%d", settings.http.host, http.port)
     worker = _Worker(engine)
+    stop.joining()
     worker.start()
-    stop.wait_for(worker)
+    while worker.is_alive() and not stop.wait(0.2):
+        pass
+    if stop.asked():
+        logger.info("asked to stop: finishing what is in hand")
+        worker.join(stop.left(SHUTDOWN_SECONDS - 0.5))
+        if worker.is_alive():
+            logger.error("not done in time: what is in hand is left to the next worker, which finds it in the log")
     http.close()
     return worker.exit_code
 
@@ -126,37 +130,6 @@ class _Worker(threading.Thread):
         else:
             logger.info("stopped")
             self.exit_code = 0
-
-
-class _Stop:
-    """Whether the worker was asked to stop. Signals are taken from construction on, in the main thread."""
-
-    def __init__(self) -> None:
-        self._asked = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signal)
-
-    def _signal(self, number: int, _: FrameType | None) -> None:
-        if self._asked.is_set():
-            os._exit(128 + number)  # a second signal: at once, and nothing that is left behind is lost
-        self._asked.set()
-
-    def asked(self) -> bool:
-        return self._asked.is_set()
-
-    def wait_for(self, worker: _Worker) -> None:
-        """Until the worker has ended; once asked to stop, at most SHUTDOWN_SECONDS longer."""
-        while worker.is_alive() and not self._asked.wait(0.2):
-            pass
-        if self._asked.is_set():
-            logger.info("draining: asked to stop")
-            worker.join(SHUTDOWN_SECONDS - 0.5)
-            if worker.is_alive():
-                logger.error(
-                    "not done %.0f s after the signal: leaving what is in hand to the next worker", SHUTDOWN_SECONDS
-                )
-                logging.shutdown()
-                os._exit(1)
 
 
 def _store(settings: Settings) -> RedisStore:
@@ -202,9 +175,16 @@ def _identity(admin: AdminClient, topic: str) -> TopicIdentity:
 
 def _namesake(admin: AdminClient, settings: Settings, member_id: str) -> bool:
     """Whether another member of the group carries this worker's name (its client.id)."""
+    if not member_id:
+        return False  # out of the group ourselves: the one that is listed may be our former self
+    return any(name == settings.worker for member, name in _members(admin, settings).items() if member != member_id)
+
+
+def _members(admin: AdminClient, settings: Settings) -> dict[str, str]:
+    """Member ids of the group, and each one's client.id, which is its worker's name."""
     group = settings.kafka.group_id
     try:
         found = admin.describe_consumer_groups([group], request_timeout=CALL_TIMEOUT)[group].result()
     except KafkaException as error:
         raise SourceAway(f"describing group {group}: {error}") from error
-    return any(member.client_id == settings.worker and member.member_id != member_id for member in found.members)
+    return {member.member_id: member.client_id for member in found.members}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 LIBRDKAFKA = logging.getLogger("consumer.librdkafka")
 
-STEP = 1.0  # seconds one blocking call may take before the deadline and a wish to stop are looked at
-TRANSACTION_SECONDS = 12.0  # a transaction not done by then is given up; brokers end it at transaction.timeout.ms, 15
-STOPPING_SECONDS = 3.0  # the same once the worker was asked to stop
+STEP = 1.0  # seconds one blocking call may take before the deadline is looked at
+TRANSACTION_SECONDS = 12.0  # from begin to commit; brokers end it at transaction.timeout.ms, 15
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001  # librdkafka's public names
 
 
@@ -42,18 +42,23 @@ class SinkAway(Exception):
     """No transaction coordinator yet. Ask again next round."""
 
 
+class SinkRefused(Exception):
+    """The brokers will not have a producer like this: rights, or a limit on transaction time-outs."""
+
+
 class Sink:
     """One transactional producer, replaced when it breaks. Owned by the engine thread.
 
     Args:
         options: librdkafka's, complete.
-        stopping: whether the worker was asked to stop: waits are cut short then."""
+        left: seconds that a wish to stop leaves for what is in hand; infinite without one."""
 
-    def __init__(self, options: Mapping[str, Any], *, stopping: Callable[[], bool]) -> None:
+    def __init__(self, options: Mapping[str, Any], *, left: Callable[[], float]) -> None:
         self._options = options
-        self._stopping = stopping
+        self._left = left
         self._producer: Producer | None = None
         self._ready = False
+        self._deadline = 0.0  # of the open transaction
 
     @property
     def ready(self) -> bool:
@@ -63,7 +68,7 @@ class Sink:
     def open(self) -> None:
         """Fence and end whatever an earlier producer of our name left, and be ready. Call again after SinkAway.
 
-        Raises: SinkAway, also after a fatal error: the next call takes a new producer. Fenced."""
+        Raises: SinkAway; SinkRefused and Fenced, after which the next call takes a new producer."""
         if self._producer is None:
             # error_cb: what is wrong with the brokers is told by the consumer already.
             self._producer = Producer({**self._options, "error_cb": lambda _: None}, logger=LIBRDKAFKA)
@@ -75,11 +80,13 @@ class Sink:
                 self._discard()
                 if cause.code() in _FENCED:
                     raise Fenced(cause.str()) from error
+                raise SinkRefused(cause.str()) from error
             raise SinkAway(f"no transaction coordinator: {cause.str()}") from error
         self._ready = True
 
     def begin(self) -> None:
-        """Open a transaction."""
+        """Open a transaction. All of it, up to the commit, has TRANSACTION_SECONDS."""
+        self._deadline = time.monotonic() + TRANSACTION_SECONDS
         self._attempt(self._live().begin_transaction)
 
     def produce(self, topic: str, outgoing: Iterable[Outgoing]) -> None:
@@ -98,8 +105,7 @@ class Sink:
             self._failed(error.args[0])
 
     def _drain(self, poll: Callable[[float], int]) -> None:
-        deadline = time.monotonic() + TRANSACTION_SECONDS
-        while len(self._live()) and time.monotonic() < deadline and not self._stopping():
+        while len(self._live()) and not self._expired():
             poll(0.1)
 
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: object) -> None:
@@ -111,19 +117,20 @@ class Sink:
         """Make all of it visible at once."""
         self._attempt(lambda: self._live().commit_transaction(STEP))
 
+    def _expired(self) -> bool:
+        return time.monotonic() > self._deadline or self._left() <= 0
+
     def _attempt(self, call: Callable[[], object]) -> None:
-        """The same call until it succeeds, fails for good, or its time is up."""
-        started = time.monotonic()
+        """The same call until it succeeds, fails for good, or the transaction's time is up."""
         while True:
             try:
                 call()
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
-                allowed = STOPPING_SECONDS if self._stopping() else TRANSACTION_SECONDS
                 if not cause.retriable() or cause.txn_requires_abort():
                     self._failed(cause)
-                if time.monotonic() - started > allowed:
-                    self._give_up(f"no end after {allowed:.0f} s: {cause.str()}", error)
+                if self._expired():
+                    self._give_up(f"no end in time: {cause.str()}", error)
             else:
                 return
 
@@ -141,14 +148,12 @@ class Sink:
 
     def _abort(self, why: str) -> None:
         producer = self._live()
-        started = time.monotonic()
         while True:
             try:
                 producer.abort_transaction(STEP)
             except KafkaException as error:
                 cause: KafkaError = error.args[0]
-                allowed = STOPPING_SECONDS if self._stopping() else TRANSACTION_SECONDS
-                if not cause.retriable() or time.monotonic() - started > allowed:
+                if not cause.retriable() or self._expired():
                     self._give_up(f"{why}; and the abort failed: {cause.str()}", error)
             else:
                 raise TransactionAborted(why)
@@ -172,6 +177,8 @@ class Sink:
 def _bury(producer: Producer) -> None:
     try:
         producer.purge()
-        producer.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # close() says that it could not abort: as expected
+            producer.close()
     except (KafkaException, RuntimeError) as error:
         logger.debug("closing an old producer: %s", error)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 LIBRDKAFKA = logging.getLogger("consumer.librdkafka")
 
-CALL_TIMEOUT = 3.0  # seconds a question to the brokers may take; the engine asks again next round
-LOOK_TIMEOUT = 0.5  # the same for what is only shown
+CALL_TIMEOUT = 3.0  # seconds a question to the brokers may take; the engine asks again later
+SHORT_TIMEOUT = 0.5  # the same where others wait meanwhile
+# One connection of several: librdkafka logs it, tries again, and says _ALL_BROKERS_DOWN when none is left.
+_PASSING = {KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT}  # noqa: SLF001  # public names
 _MOVED = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001  # librdkafka's public names
 
 
@@ -51,9 +53,6 @@ class Taken:
     records: dict[int, list[Record]] = field(default_factory=dict)  # by partition, in offset order
     ends: dict[int, int] = field(default_factory=dict)  # partition → next offset, where the log's end was reached
     displaced: set[int] = field(default_factory=set)  # the offset sought does not exist there
-
-    def __bool__(self) -> bool:
-        return bool(self.records or self.ends or self.displaced)
 
 
 class Source:
@@ -147,15 +146,17 @@ class Source:
     def _error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error.str()
-        self._on_error(error.str())
+        if error.fatal() or error.code() not in _PASSING:
+            self._on_error(error.str())
 
     # Questions and moves. All raise SourceAway when the brokers do not answer.
 
-    def committed(self, partitions: Iterable[int]) -> dict[int, int | None]:
-        """Committed next offset of each partition, None without one. Waits for open transactions to end."""
+    def committed(self, partitions: Iterable[int], timeout: float = CALL_TIMEOUT) -> dict[int, int | None]:
+        """Committed next offset of each partition, None without one. While a transaction over one is open there is
+        no answer."""
         asked = [TopicPartition(self.topic, p) for p in partitions]
         try:
-            answers = self._consumer.committed(asked, timeout=CALL_TIMEOUT)
+            answers = self._consumer.committed(asked, timeout=timeout)
         except KafkaException as error:
             raise SourceAway(f"committed offsets: {error}") from error
         found: dict[int, int | None] = {}
@@ -195,46 +196,48 @@ class Source:
         """The log's end of partitions that are held: no fetch tells it. Empty on silence."""
         asked = [TopicPartition(self.topic, p, OFFSET_END) for p in partitions]
         try:
-            answers = self._consumer.offsets_for_times(asked, timeout=LOOK_TIMEOUT)
+            answers = self._consumer.offsets_for_times(asked, timeout=SHORT_TIMEOUT)
         except KafkaException:
             return {}
         return {answer.partition: answer.offset for answer in answers if answer.error is None and answer.offset >= 0}
 
-    def seek(self, offsets: Mapping[int, int]) -> None:
-        """Go on from these offsets; records on the way from elsewhere are dropped by the client."""
-        for partition, offset in offsets.items():
+    def seek(self, partition: int, offset: int) -> None:
+        """Let records of the partition flow, from this offset; those on the way from elsewhere are dropped."""
+        place = TopicPartition(self.topic, partition, offset)
+        try:
+            # Resumed first: a seek while paused costs one second until the next fetch (librdkafka 2.16).
+            self._consumer.resume([place])
+            self._paused.discard(partition)
             try:
-                self._consumer.seek(TopicPartition(self.topic, partition, offset))
-            except KafkaException as error:  # a partition just assigned may not be started yet
-                raise SourceAway(f"seek partition {partition} to {offset}: {error}") from error
+                self._consumer.seek(place)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001  # librdkafka's public name
+                    raise
+                # Not started, or stopped for good when its offset left the log: begin the partition anew.
+                self._consumer.incremental_unassign([place])
+                self._consumer.incremental_assign([place])
+        except KafkaException as error:
+            raise SourceAway(f"partition {partition} cannot be brought to offset {offset}: {error}") from error
 
     def hold(self, partitions: Iterable[int]) -> None:
-        """Hand out nothing of these until they are released."""
-        self._switch(self._consumer.pause, set(partitions) - self._paused)
-        self._paused.update(partitions)
-
-    def release(self, partitions: Iterable[int]) -> None:
-        """Hand out records of these again."""
-        released = self._paused.intersection(partitions)
-        self._switch(self._consumer.resume, released)
-        self._paused -= released
-
-    def _switch(self, call: Callable[[list[TopicPartition]], None], partitions: set[int]) -> None:
-        if not partitions:
+        """Hand out nothing of these until they are sought."""
+        flowing = sorted(set(partitions) - self._paused)
+        if not flowing:
             return
         try:
-            call([TopicPartition(self.topic, p) for p in sorted(partitions)])
+            self._consumer.pause([TopicPartition(self.topic, p) for p in flowing])
         except KafkaException as error:
-            raise SourceAway(f"pause or resume: {error}") from error
+            raise SourceAway(f"partitions {flowing} cannot be paused: {error}") from error
+        self._paused.update(flowing)
 
     def group_metadata(self) -> object | None:
         """What fences the transaction's offsets by this member's generation; None while it has no place.
 
         Offsets sent with an empty member id would not be fenced at all."""
-        if not self.member_id():
-            return None
+        member = self.member_id()
         metadata: object = self._consumer.consumer_group_metadata()
-        return metadata
+        # Asked before and after: between two calls the place can be lost.
+        return metadata if member and member == self.member_id() else None
 
     def member_id(self) -> str:
         """This member's id in the group; "" while it has none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING
 
 from consumer.cli_errors import CommandError
@@ -51,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from consumer import service  # noqa: PLC0415  # TensorFlow takes seconds; --help must not wait
 
     try:
-        return service.run(args.settings, accept_gap=args.accept_gap)
+        code = service.run(args.settings, accept_gap=args.accept_gap)
     except service.CannotStart as error:
         raise CommandError(str(error)) from error
+    logging.shutdown()
+    os._exit(code)  # all is closed or given up: taking TensorFlow and librdkafka apart would cost seconds of the ten

@@ -55,9 +55,9 @@ def test_a_callback_is_not_a_setting() -> None:
 
 
 def test_nothing_a_user_sets_replaces_what_is_needed() -> None:
-    ours = settings(client={"client.id": "mine"}, consumer={"session.timeout.ms": 6000, "fetch.min.bytes": "1"})
+    ours = settings(client={"client.rack": "mine"}, consumer={"session.timeout.ms": 6000, "fetch.min.bytes": "1"})
     options = consumer_options(ours)
-    assert (options["client.id"], options["session.timeout.ms"], options["fetch.min.bytes"]) == ("mine", "6000", "1")
+    assert (options["client.rack"], options["session.timeout.ms"], options["fetch.min.bytes"]) == ("mine", "6000", "1")
     assert "fetch.min.bytes" not in producer_options(ours)
     assert options["isolation.level"] == "read_committed"
 
