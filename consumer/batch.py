@@ -169,7 +169,7 @@ def count(metrics: Metrics, staged: Staged, now_ms: int) -> None:
     # A producer's clock may be ahead of ours: never negative, a sum must not fall.
     metrics.event_to_prediction_seconds.observe(np.maximum(now_ms - timestamps[timestamps >= 0], 0) / 1000)
     if live.any():
-        metrics.last_event_timestamp.set(int(entries["ts"][live].max()) / 1000)
+        metrics.saw_event_time(int(entries["ts"][live].max()) / 1000)
 
 
 def _count_scores(metrics: Metrics, staged: Staged, live: NDArray[np.bool_]) -> None:

@@ -221,6 +221,8 @@ class Metrics:
         self.ready = gauge("ready", "1 as /ready says. 0 for long: GET /ready names the cause.")
         self.model_info = gauge("model_info", "1 for the bundle version that predicts.", "version")
 
+        self._newest = 0.0
+
         for reason in REASONS:
             self.dead_letters.labels(reason)
         for reason in ("duplicate", "warming_up"):
@@ -235,6 +237,11 @@ class Metrics:
             self.interval_hits.labels(hit)
         for operation in ("check", "load", "write"):
             self.redis_errors.labels(operation)
+
+    def saw_event_time(self, seconds: float) -> None:
+        """Show the newest event time there was: partitions and stocks differ, and the gauge must not go back."""
+        self._newest = max(self._newest, seconds)
+        self.last_event_timestamp.set(self._newest)
 
     def forget_partition(self, partition: int) -> None:
         """Drop the series of a partition that left: a gauge that nobody moves would lie."""

@@ -79,5 +79,6 @@ class Partition:
         return (
             self.delta is None
             and stored is not None
-            and (stored.generation, stored.watermark) == (self.target.generation, self.watermark)
+            and (stored.generation, stored.watermark, stored.rejected)
+            == (self.target.generation, self.watermark, self.rejected)
         )

@@ -648,10 +648,9 @@ def test_a_bug_lets_everything_go_and_is_not_hidden() -> None:
 def test_an_unknown_outcome_loses_nothing_of_a_partition_that_restores_in_the_same_batch() -> None:
     system = System(partitions=2).write(1, 2, 3, 4, partition=1, stock="B")
     system.kafka.offsets = {0: 0, 1: 4}  # partition 1 was published up to 4; Redis has nothing of it
-    system.kafka.during_take = [lambda _: None, lambda _: None]
-    system.start().write(1)
+    system.write(1)
     system.kafka.endings = ["lost unknown"]
-    system.rounds(4)
+    system.start().rounds(4)
     assert len(system.engine.partitions[1].history) == 1
     assert system.store.values(1) == {"B": [1.0, 2.0, 3.0, 4.0]}
     assert system.predicted() == []  # what was restored is not published again
