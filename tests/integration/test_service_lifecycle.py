@@ -61,7 +61,10 @@ class Start:
 
 
 @pytest.fixture
-def start(embedded: Broker, shared_redis: EmbeddedRedis) -> Iterator[Start]:
+def start(embedded: Broker, shared_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    # What starts in spite of all ends at once with 0, and does not take the test session with it.
+    monkeypatch.setattr("consumer.engine.Engine.run", lambda _: None)
+    monkeypatch.setattr("os._exit", sys.exit)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield Start(embedded, shared_redis)
     for number, handler in before.items():
