@@ -37,10 +37,20 @@ format: setup ## put every file into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: setup ## speed against a bare loop and the naive ones, latency, memory: about 20 minutes, nothing beside it
+	$(BIN)/python -m bench.throughput
+
+kills: setup ## a hundred random kills on Apache Kafka under load: about 25 minutes; needs java and mvn
+	$(BIN)/python -m tests.faults.campaign --kills 100
+
+bundle: setup ## train the bundle that ships, from the prices in bench/data
+	$(BIN)/downtick train bench/data/acl18/prices.csv.gz --label regime --validation-from 2015-01-01 \
+	  --test-from 2016-01-01 --out model/bundles/default
+
 lock: ## renew the locked dependencies, hashes included
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	  --extra sandbox --group dev --group build --upgrade pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
-.PHONY: help setup demo test check format lock
+.PHONY: help setup demo test check format bench kills bundle lock
