@@ -145,6 +145,11 @@ class Broker:
             return []
         return [member.client_id for member in found.members]
 
+    def assignments(self, group: str) -> list[tuple[str, list[int]]]:
+        """(client id, partitions of any topic) of each member, dead ones whose session still runs included."""
+        found = _answer(self.admin.describe_consumer_groups([group])[group])
+        return [(m.client_id, [p.partition for p in m.assignment.topic_partitions]) for m in found.members]
+
     def wait_until_empty(self, group: str, within: float = 30) -> None:
         """A killed dynamic member leaves only when its session runs out: about ten seconds."""
         wait_until(lambda: not self.members(group), within=within, what=f"no members in {group}", every=0.2)
