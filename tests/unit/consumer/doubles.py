@@ -140,10 +140,9 @@ class MemoryStore:
         self, partition: int, expect: Meta | None, generation: str, delta: Delta, then: Meta | None
     ) -> Outcome | Broken:
         found = _place(self.metas.get(partition))
-        if then is not None and found == _place(then):
-            return Outcome.APPLIED
         if found != _place(expect):
-            return Outcome.CONFLICT
+            landed = then is not None and found == _place(then)
+            return Outcome.APPLIED if landed else Outcome.CONFLICT
         rings = self.rings.setdefault((partition, generation), {})
         ends = np.cumsum(delta.counts).tolist()
         runs = [list(delta.records[end - count : end]) for end, count in zip(ends, delta.counts.tolist(), strict=True)]

@@ -207,10 +207,22 @@ def test_the_delay_counts_from_the_kafka_timestamp_and_only_predictions_have_one
     assert sample(run.metrics, "event_to_prediction_seconds_bucket", le="0.25") == 1
 
 
-def test_the_newest_event_time_of_the_batch_is_shown() -> None:
+def test_a_producers_clock_that_is_ahead_makes_no_negative_delay() -> None:
+    run = Run()
+    body = b'{"stock":"A","value":1,"ts":%d}'
+    run.take(*[Message(b"A", body % at, at, NOON_MS + 60_000) for at in range(3)])
+    assert sample(run.metrics, "event_to_prediction_seconds_count") == 1
+    assert sample(run.metrics, "event_to_prediction_seconds_sum") == 0
+
+
+def test_the_newest_event_time_is_shown_and_never_goes_back() -> None:
     run = Run()
     run.take(event("A", 1, 5_500, 0), event("B", 1, 4_000, 1))
     assert sample(run.metrics, "last_event_timestamp_seconds") == 5.5
+    run.take(event("B", 1, 4_500, 2))
+    assert sample(run.metrics, "last_event_timestamp_seconds") == 5.5
+    run.take(event("B", 1, 6_500, 3))
+    assert sample(run.metrics, "last_event_timestamp_seconds") == 6.5
 
 
 def test_each_stage_of_a_batch_is_timed_once() -> None:

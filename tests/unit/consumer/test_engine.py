@@ -560,6 +560,33 @@ def test_an_open_breaker_outlives_the_worker() -> None:
     assert again.told("breaker_open", partition="0") == 1
 
 
+def test_a_resume_is_in_redis_before_the_next_record_is_taken() -> None:
+    system = System(limit=2).start()
+    system.write(BAD, BAD, BAD).rounds(2)
+    assert (system.store.metas[0].watermark, system.store.metas[0].rejected) == (1, 2)
+    system.store.resumes.add(0)
+    system.rounds()
+
+    def die(_: Taken) -> None:
+        raise SourceFatal("the worker ends here")
+
+    system.kafka.during_take = [die]
+    with pytest.raises(EngineFailed):
+        system.rounds()
+    assert (system.store.metas[0].watermark, system.store.metas[0].rejected) == (1, 0)
+
+
+def test_a_restore_ends_before_control_records_that_follow_the_groups_offset() -> None:
+    system = System().write(1, 2)
+    system.kafka.offsets[0] = 4  # 2 and 3 are control records, and so are 4 and 5
+    system.kafka.ends[0] = 6
+    system.start().rounds(2)
+    assert system.engine.partitions[0].next_offset == 4
+    assert system.kafka.offsets == {0: 4}
+    assert system.told("consumer_lag_records", partition="0") == 0
+    assert system.engine.troubles == ()
+
+
 def test_lag_and_stocks_are_shown(system: System) -> None:
     system.write(9, 5, 1).write(7, stock="B").rounds()
     assert system.told("stocks_tracked") == 2

@@ -218,3 +218,25 @@ def test_a_message_is_cut_to_1_kib_between_characters() -> None:
 def test_a_message_that_is_no_unicode_is_still_written() -> None:
     _, _, headers = letter(Message(), "a\ud800b")
     assert headers["downtick.message"] == b"a?b"
+
+
+class UnreadableHeaders(Message):
+    """As confluent_kafka has it for a header name that is not UTF-8."""
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    def set_headers(self, value: list[tuple[str, bytes | None]]) -> None:
+        replaced.append(value)
+
+
+replaced: list[list[tuple[str, bytes | None]]] = []
+
+
+def test_headers_that_cannot_be_read_are_left_out_and_never_touched_again() -> None:
+    replaced.clear()
+    assert traceparent(UnreadableHeaders()) is None
+    key, value, headers = letter(UnreadableHeaders(b"A", b"x"))
+    assert (key, value) == (b"A", b"x")
+    assert all(name.startswith("downtick.") for name in headers)
+    assert replaced == [[], []]
