@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -11,6 +12,7 @@ import time
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -119,7 +121,18 @@ class _Measured(Child):
         found = re.search(r"VmHWM:\s+(\d+) kB", text)
         return int(found[1]) * 1024 if found else 0
 
+    def assigned_at(self) -> float | None:
+        """When its consumer was given its partitions, on the monotonic clock; None before."""
+        for line in self.log.read_bytes()[self._log_start :].splitlines():
+            if b'"partitions assigned' in line:  # the log of the service
+                at = datetime.fromisoformat(json.loads(line)["time"]).timestamp()
+                return at - time.time() + time.monotonic()
+            if line.startswith(b"assigned "):  # that of a loop
+                return float(line.split()[1])
+        return None
+
     def __enter__(self) -> Self:
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
         self.spawn()
         return self
 

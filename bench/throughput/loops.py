@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def ceiling(size: int) -> None:
     consumer = Consumer({**consumer_options(settings), "auto.offset.reset": "earliest"})
     producer = Producer(producer_options(settings))
     producer.init_transactions(30)
-    consumer.subscribe([kafka.input_topic])
+    consumer.subscribe([kafka.input_topic], on_assign=lambda *_: print("assigned", time.monotonic(), flush=True))
     topic = kafka.output_topic
     while True:
         first = consumer.poll(0.2)
