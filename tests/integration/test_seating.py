@@ -374,7 +374,7 @@ def _everybody(found: Results, chapter: Chapter, model: KerasModel, depth: int) 
         if partition in RUNNING or chapter is not found("rows").chapters["narrow"]:
             chapter.check([partition], model, fold_from=start, depth=depth)
     for partition in PARTITION.values():
-        assert chapter.image.hgetall(key(chapter.system, partition, "meta"))[b"depth"] == str(depth).encode()  # type: ignore[index]
+        assert chapter.image.hgetall(key(chapter.system, partition, "meta"))[b"depth"] == str(depth).encode()
 
 
 def test_depth_changed_down(found: Results, model: KerasModel) -> None:

@@ -7,6 +7,7 @@ only takes notes, and each test judges one chapter of its own partition against 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import redis
 from confluent_kafka import Producer
@@ -25,7 +26,7 @@ class Image:
     """What Redis holds of one group, read at one moment; answers what the comparison asks of a client."""
 
     def __init__(self, client: redis.Redis, group: str) -> None:
-        self._held: dict[str, object] = {}
+        self._held: dict[str, Any] = {}
         for key in client.scan_iter(match=f"{PREFIX}:{{{group}/*", count=1000):
             kind = client.type(key)
             if kind == b"hash":
@@ -35,13 +36,13 @@ class Image:
             elif kind == b"string":
                 self._held[key.decode()] = client.get(key)
 
-    def hgetall(self, key: str) -> object:
+    def hgetall(self, key: str) -> Any:
         return self._held.get(key, {})
 
-    def smembers(self, key: str) -> object:
+    def smembers(self, key: str) -> Any:
         return self._held.get(key, set())
 
-    def get(self, key: str) -> object:
+    def get(self, key: str) -> Any:
         return self._held.get(key)
 
 
