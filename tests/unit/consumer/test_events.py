@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.events import EventDecoder, Events
@@ -270,6 +270,7 @@ def test_what_is_outside_the_years_1_to_9999_or_no_integer_is_refused(number: ob
     assert ts(number) == "schema_invalid"
 
 
+@settings(deadline=None)  # another process may have the core
 @given(st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1)), st.integers(-1439, 1439))  # noqa: DTZ001  # hypothesis wants naive bounds
 def test_every_way_to_write_an_instant_gives_its_milliseconds(moment: datetime, minutes: int) -> None:
     moment = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))

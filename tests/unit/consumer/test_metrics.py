@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, Summary, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +23,7 @@ def shown(registry: CollectorRegistry) -> dict[str, float]:
     }
 
 
+@settings(deadline=None)  # another process may have the core
 @given(st.lists(st.lists(st.floats(-10, 10) | st.sampled_from(EDGES), max_size=5), max_size=5))
 def test_a_batch_histogram_shows_what_prometheus_clients_own_would(batches: list[list[float]]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
