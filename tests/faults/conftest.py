@@ -25,6 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def scenario(run: Callable[[NewSystem], Any], *, first: bool = False) -> pytest.MarkDecorator:
+    """Mark a test with its scenario. (`pytest.mark.scenario(run)` alone would take `run` for the test.)"""
+    return pytest.mark.scenario.with_args(run, first=first)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("scenario"):

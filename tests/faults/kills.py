@@ -1,4 +1,4 @@
-"""Random kills: workers die by `kill -9` at moments nobody chose, under a load that never pauses, and the proof follows.
+"""Random kills: workers die by `kill -9` at moments nobody chose, under a load that never pauses; then the proof.
 
 A series is one system with one kind of membership. Two workers share six partitions, a third joins and leaves in
 between. Successors wait warm (loaded, unknown to Kafka), so that a dead worker's place is taken at once; half of the
@@ -10,14 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
 from tests.faults.conftest import NewSystem
 from tests.support.processes import wait_until
 from tests.support.readers import Record
-from tests.support.service import Service
 from tests.support.system import System
+
+if TYPE_CHECKING:
+    from tests.support.service import Service
 
 SETTLED = 90  # seconds a group may take to share the partitions again, on a machine that does other things too
 PAUSE = 1.5  # seconds: a kill comes up to so long after the moment from which it may

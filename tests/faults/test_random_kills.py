@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from tests.faults.conftest import scenario
 from tests.faults.kills import MEMBERSHIPS, Series, run_series
 
 SEED = int(os.environ.get("KILLS_SEED", "0")) or random.randrange(1, 1_000_000)  # other moments in each run
@@ -17,7 +18,7 @@ SERIES = {"cooperative, dynamic": 4, "eager, static": 3, "KIP-848, dynamic": 3}
     [
         pytest.param(
             (name, kills),
-            marks=pytest.mark.scenario(partial(run_series, membership=name, kills=kills, seed=SEED + number), first=True),
+            marks=scenario(partial(run_series, membership=name, kills=kills, seed=SEED + number), first=True),
             id=name,
         )
         for number, (name, kills) in enumerate(SERIES.items())
