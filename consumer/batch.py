@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from consumer.outputs import dead_letter, format_ts, traceparent
+from consumer.outputs import FALSE, TRUE, dead_letter, format_ts, traceparent
 from consumer.stage import Staged, admit, consecutive_rejections, judge, predictable
 from model.predictor import Predictions
 from state.layout import FALLING, FLIPPED, PREDICTED
@@ -115,24 +115,23 @@ def predictions_of(partition: Partition, staged: Staged) -> Iterator[Outgoing]:
     chosen = chosen[np.argsort(source[chosen])]
     entries = entries[chosen]
     flags = entries["flags"]
-    encode, records = partition.encoder.encode, staged.records
-    for position, ts, value, falling, probability, flipped, forecast, low, high, offset in zip(
-        events.position[source[chosen]].tolist(),
-        entries["ts"].tolist(),
+    records = [staged.records[position] for position in events.position[source[chosen]].tolist()]
+    rows = zip(
+        [record.key() or b"" for record in records],  # an update's key is its stock
+        map(format_ts, entries["ts"].tolist()),
         entries["values"][:, 0].tolist(),
-        (flags & FALLING != 0).tolist(),
+        np.where(flags & FALLING, TRUE, FALSE).tolist(),
         entries["probability"].tolist(),
-        (flags & FLIPPED != 0).tolist(),
+        np.where(flags & FLIPPED, TRUE, FALSE).tolist(),
         entries["forecast"].tolist(),
         entries["low"].tolist(),
         entries["high"].tolist(),
         entries["offset"].tolist(),
         strict=True,
-    ):
-        record = records[position]
-        key = record.key() or b""  # an update's key is its stock
-        value_bytes = encode(key, ts, value, falling, probability, flipped, forecast, low, high, offset)
-        yield key, value_bytes, traceparent(record)
+    )
+    encode = partition.encoder.encode
+    for record, row in zip(records, rows, strict=True):
+        yield row[0], encode(row), traceparent(record)
 
 
 def dead_letters_of(

@@ -211,7 +211,8 @@ class Engine:
         for number, partition in self.partitions.items():
             if partition.active and partition.adrift:
                 try:
-                    self._source.seek(number, partition.next_offset)
+                    others = {n: other.next_offset for n, other in self.partitions.items() if n != number}
+                    self._source.seek(number, partition.next_offset, others)
                     partition.adrift = False
                 except SourceAway as error:
                     cause = str(error)
@@ -239,8 +240,11 @@ class Engine:
                     self.partitions[number] = Partition(number)
         self._metrics.assigned_partitions.set(len(self.partitions))
         for number in taken.displaced & self.partitions.keys():
+            partition = self.partitions[number]
+            if not partition.active or partition.adrift:
+                continue  # the place where it waits to be seated and sought need not exist
             logger.error("partition %d: its next offset does not exist in the log; seating it anew", number)
-            self._wait(self.partitions[number], "its next offset left the log")
+            self._wait(partition, "its next offset left the log")
             fresh.add(number)
         self._seat_waiting()
         self._metadata = self._source.group_metadata()

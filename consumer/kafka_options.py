@@ -85,7 +85,8 @@ def consumer_options(settings: Settings) -> ClientOptions:
     """For the engine's consumer."""
     kafka = settings.kafka
     # A seek waits for the fetch under way, up to this long: after an abort that is the delay of a batch.
-    defaults = {"fetch.wait.max.ms": "100"}
+    # The default of 100,000 records a partition would let a restore stand in front of all that is new.
+    defaults = {"fetch.wait.max.ms": "100", "queued.min.messages": "20000"}
     if not kafka.kip_848:
         # A rebalance moves only the partitions that must move; a dead worker is replaced after 10 s, not 45.
         defaults |= {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": "10000"}
@@ -104,7 +105,10 @@ def consumer_options(settings: Settings) -> ClientOptions:
 
 def producer_options(settings: Settings) -> ClientOptions:
     """For the engine's transactional producer."""
+    # Predictions differ in few bytes: lz4 costs less than the sending it saves, bench/results/throughput.md.
+    defaults = {"compression.type": "lz4"}
     return {
+        **defaults,
         **_client(settings),
         **_clear(settings.kafka.producer),
         **_PARTITIONER,

@@ -34,6 +34,9 @@ def format_ts(ts_ms: int) -> bytes:
     return str(np.datetime64(ts_ms, "ms")).encode() + b"Z"
 
 
+TRUE, FALSE = b"true", b"false"
+
+
 class PredictionEncoder:
     """Writes predictions of one input partition by one bundle version."""
 
@@ -50,32 +53,11 @@ class PredictionEncoder:
             + b"%d}}"
         )
 
-    def encode(
-        self,
-        stock: bytes,
-        ts: int,
-        value: float,
-        falling: bool,  # noqa: FBT001  # a column of the row, always given by position
-        probability: float,
-        flipped: bool,  # noqa: FBT001  # as above
-        forecast: float,
-        low: float,
-        high: float,
-        offset: int,
-    ) -> bytes:
-        """One prediction; all numbers finite."""
-        return self._template % (
-            stock,
-            format_ts(ts),
-            value,
-            b"true" if falling else b"false",
-            probability,
-            b"true" if flipped else b"false",
-            forecast,
-            low,
-            high,
-            offset,
-        )
+    def encode(self, row: tuple[bytes, bytes, float, bytes, float, bytes, float, float, float, int]) -> bytes:
+        """One prediction: stock, time (format_ts), value, falling, probability, flipped, forecast, low, high, offset.
+
+        Numbers finite; flags as TRUE or FALSE. A row is one tuple because zip makes one anyway."""
+        return self._template % row
 
 
 # Not `record.headers()`: for a name that is not UTF-8, confluent-kafka 2.16 returns a list with holes *and* sets an
@@ -94,7 +76,10 @@ def headers_of(record: Record) -> Headers:
 
 def traceparent(record: Record) -> Headers | None:
     """The record's `traceparent` header, the last one if it has several, unless it is too long to be one."""
-    headers = headers_of(record)
+    try:
+        headers = _headers(record)  # not headers_of: this runs for every record, and a call costs as much as a field
+    except (SystemError, UnicodeDecodeError):
+        headers = headers_of(record)
     if not headers:
         return None
     for name, value in reversed(headers):

@@ -222,6 +222,8 @@ def sandbox_variables(kafka: EmbeddedKafka, redis: EmbeddedRedis) -> dict[str, s
     return {
         "DOWNTICK_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "DOWNTICK_REDIS__URL": redis.url,
+        # It answers a fetch with all there is, whatever limits are asked for.
+        "DOWNTICK_KAFKA__CLIENT": "receive.message.max.bytes=2000000000",
         # On the embedded broker a joiner under cooperative-sticky can hang, and sessions never expire: with a static
         # name a killed worker takes its own place back instead of waiting for itself.
         "DOWNTICK_KAFKA__CONSUMER": "partition.assignment.strategy=range",

@@ -23,6 +23,7 @@ LIBRDKAFKA = logging.getLogger("consumer.librdkafka")
 
 STEP = 1.0  # seconds one blocking call may take before the deadline is looked at
 TRANSACTION_SECONDS = 12.0  # from begin to commit; brokers end it at transaction.timeout.ms, 15
+_NONE: dict[str, Any] = {}
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001  # librdkafka's public names
 
 
@@ -94,11 +95,12 @@ class Sink:
         produce, poll = self._live().produce, self._live().poll
         try:
             for key, value, headers in outgoing:
+                options = {"headers": headers} if headers else _NONE  # headers=None would cost 0.3 µs a record
                 try:
-                    produce(topic, value, key, headers=headers)  # type: ignore[arg-type]  # list is invariant
+                    produce(topic, value, key, **options)
                 except BufferError:  # librdkafka's queue is full: let it send some
                     self._drain(poll)
-                    produce(topic, value, key, headers=headers)  # type: ignore[arg-type]
+                    produce(topic, value, key, **options)
         except BufferError:
             self._abort("the producer's queue stayed full")
         except KafkaException as error:

@@ -121,8 +121,9 @@ class Source:
     # What callbacks do: note, and keep new partitions silent.
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # From the end and paused: nothing is fetched, and no committed offset is looked up behind our back.
-        start = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+        # At an absolute offset, and paused: a logical one (end, stored) starts a query whose late answer would move
+        # the partition after it was sought, and skip records (librdkafka 2.16; the random kills found it).
+        start = [TopicPartition(p.topic, p.partition, 0) for p in partitions]
         try:
             if self._incremental:
                 consumer.incremental_assign(start)
@@ -201,8 +202,12 @@ class Source:
             return {}
         return {answer.partition: answer.offset for answer in answers if answer.error is None and answer.offset >= 0}
 
-    def seek(self, partition: int, offset: int) -> None:
-        """Let records of the partition flow, from this offset; those on the way from elsewhere are dropped."""
+    def seek(self, partition: int, offset: int, others: Mapping[int, int]) -> None:
+        """Let records of the partition flow, from this offset; those on the way from elsewhere are dropped.
+
+        Args:
+            others: next offsets of all other assigned partitions, which under an eager protocol may have to be
+                assigned again with it; what is held stays held."""
         place = TopicPartition(self.topic, partition, offset)
         try:
             # Resumed first: a seek while paused costs one second until the next fetch (librdkafka 2.16).
@@ -213,11 +218,20 @@ class Source:
             except KafkaException as error:
                 if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001  # librdkafka's public name
                     raise
-                # Not started, or stopped for good when its offset left the log: begin the partition anew.
-                self._consumer.incremental_unassign([place])
-                self._consumer.incremental_assign([place])
+                self._begin_anew(place, others)
         except KafkaException as error:
             raise SourceAway(f"partition {partition} cannot be brought to offset {offset}: {error}") from error
+
+    def _begin_anew(self, place: TopicPartition, others: Mapping[int, int]) -> None:
+        """Not started yet, or stopped for good when its offset left the log: there a seek is refused."""
+        if self._incremental:
+            self._consumer.incremental_unassign([place])
+            self._consumer.incremental_assign([place])
+            return
+        rest = [TopicPartition(self.topic, number, offset) for number, offset in others.items()]
+        self._consumer.assign([place, *rest])
+        if self._paused:
+            self._consumer.pause([TopicPartition(self.topic, number) for number in sorted(self._paused)])
 
     def hold(self, partitions: Iterable[int]) -> None:
         """Hand out nothing of these until they are sought."""

@@ -53,7 +53,7 @@ def running(*arguments: str, home: str = "") -> Iterator[tuple[subprocess.Popen[
     )
     try:
         assert process.stdout
-        lines = [process.stdout.readline() for _ in range(4)]
+        lines = [process.stdout.readline() for _ in range(5)]
         yield process, dict(shlex.split(line)[1].split("=", 1) for line in lines)
     finally:
         process.kill()

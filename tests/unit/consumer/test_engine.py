@@ -94,7 +94,7 @@ class Kafka:
     def trouble(self) -> str:
         return self.away
 
-    def seek(self, partition: int, offset: int) -> None:
+    def seek(self, partition: int, offset: int, _: Mapping[int, int]) -> None:
         self.positions[partition] = offset
         self.held.discard(partition)
 

@@ -12,7 +12,7 @@ import pytest
 from consumer import pricefile
 from consumer.events import EventDecoder
 from consumer.pricefile import BadPriceFile, Prices, parse_time, read_prices
-from model import dataset
+from model import dataset, sheet
 
 DATA = Path(__file__).parents[3] / "consumer/data/daily-us/stocks.csv.gz"
 
@@ -222,9 +222,9 @@ def test_some_stocks_and_the_earliest_values_can_be_taken() -> None:
 
 
 def test_training_and_replay_read_the_same_numbers_from_the_same_file() -> None:
-    assert (pricefile.STOCK_COLUMNS, pricefile.VALUE_COLUMNS) == (dataset.STOCK, dataset.VALUE)
-    assert set(pricefile.TIME_COLUMNS) == set(dataset.TIME)
-    assert set(pricefile.LABEL_COLUMNS) == set(dataset.FLAG)
+    assert (pricefile.STOCK_COLUMNS, pricefile.VALUE_COLUMNS) == (sheet.STOCK, dataset.VALUE)
+    assert set(pricefile.TIME_COLUMNS) == set(sheet.TIME)
+    assert set(pricefile.LABEL_COLUMNS) == set(sheet.FLAG)
     prices = read_prices(DATA, fields=["volume"])
     for series in dataset.read([DATA], fields=["volume"]).series:
         mine = prices.stock == prices.stocks.index(series.stock)

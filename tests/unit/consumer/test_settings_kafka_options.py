@@ -34,6 +34,8 @@ def test_the_engine_gets_what_its_guarantees_need() -> None:
         "enable.partition.eof": "true",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": "10000",
+        "fetch.wait.max.ms": "100",
+        "queued.min.messages": "20000",
     }
     assert producer["transactional.id"] == "downtick-w1"
     assert producer["transaction.timeout.ms"] == "15000"
