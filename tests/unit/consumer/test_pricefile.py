@@ -223,7 +223,7 @@ def test_some_stocks_and_the_earliest_values_can_be_taken() -> None:
 
 def test_training_and_replay_read_the_same_numbers_from_the_same_file() -> None:
     assert (pricefile.STOCK_COLUMNS, pricefile.VALUE_COLUMNS) == (sheet.STOCK, dataset.VALUE)
-    assert set(pricefile.TIME_COLUMNS) == set(sheet.TIME)
+    assert set(pricefile.TIME_COLUMNS) == set(dataset.TIME)
     assert set(pricefile.LABEL_COLUMNS) == set(sheet.FLAG)
     prices = read_prices(DATA, fields=["volume"])
     for series in dataset.read([DATA], fields=["volume"]).series:
