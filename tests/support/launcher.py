@@ -89,8 +89,11 @@ class Faults:
             self._held.touch()
             while self._held.exists():
                 time.sleep(0.01)
+        elif action == "stop":
+            # To this thread: sent to the process it may stop another first, and this one runs on for a moment.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         else:
-            os.kill(os.getpid(), signal.SIGSTOP if action == "stop" else signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(faults: Faults) -> None:
