@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tests.support.processes import wait_until
 from tests.support.service import Service
+from tests.support.system import System
 
 SHORT = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "300"}  # a silent member is replaced after 3 s
 PARTITIONS = 6
@@ -47,6 +48,23 @@ def share(*workers: Service) -> None:
         shared,
         within=SLOW,
         what=lambda: "\n".join(["shared partitions", *(worker.process.tail(25) for worker in workers)]),
+    )
+
+
+def moves_on(system: System, before: dict[int, int]) -> None:
+    """Every partition's committed offset comes past where it was."""
+
+    def moved() -> bool:
+        now = system.committed()
+        return all(now.get(partition, -1) > offset for partition, offset in before.items())
+
+    wait_until(
+        moved,
+        within=SLOW,
+        every=0.2,
+        what=lambda: "\n".join(
+            [f"commits past {before}: {system.committed()}", *(w.process.tail(25) for w in system.workers.values())]
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.faults.acts import PARTITIONS, SHORT, holds, share, undone, works_on
+from tests.faults.acts import PARTITIONS, SHORT, holds, moves_on, share, undone, works_on
 from tests.faults.conftest import NewSystem, scenario
 from tests.support.service import Fault
 
@@ -43,8 +43,7 @@ def too_slow_to_poll(new_system: NewSystem) -> Seen:
             holds(two, PARTITIONS)
             one = system.worker("one").start(faults=[Fault("before_begin", nth=10, action="hold")])
             one.wait_until_held()
-            holds(two, PARTITIONS)
-            works_on(two)
+            moves_on(system, system.committed())
             one.let_go()
             share(one, two)
             works_on(one)

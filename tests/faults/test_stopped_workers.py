@@ -5,7 +5,7 @@ It still believes in its partitions, and has a batch, a transaction or a commit 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults.acts import PARTITIONS, SHORT, holds, share, undone, works_on
+from tests.faults.acts import PARTITIONS, SHORT, holds, moves_on, share, undone, works_on
 from tests.faults.conftest import NewSystem, scenario
 from tests.support.service import Fault
 
@@ -27,8 +27,7 @@ def _stopped_at(step: str, seed: int) -> Callable[[NewSystem], Woken]:
                 holds(two, PARTITIONS)
                 one = system.worker("one").start(faults=[Fault(step, nth=10, action="stop")])
                 assert one.wait_for_fault() == step
-                holds(two, PARTITIONS)
-                works_on(two, 1_000)
+                moves_on(system, system.broker.committed(system.group, system.input_topic, stable=False))
                 one.process.resume()
                 share(one, two)
                 works_on(one)
