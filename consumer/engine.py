@@ -230,6 +230,8 @@ class Engine:
         while self._source.changes:
             change = self._source.changes.popleft()
             self._joined = True
+            self._failures, self._limit = 0, self._max_events  # what failed may be somebody else's now
+            self._ailing.clear(TRANSACTION)
             fresh.update(change.partitions)
             self._metrics.rebalances.labels(change.event).inc()
             logger.info("partitions %s: %s", change.event, list(change.partitions), extra={"event": change.event})
@@ -262,6 +264,8 @@ class Engine:
         """Seat what waits, as far as the round's time goes."""
         waiting = [partition for partition in self.partitions.values() if partition.standing is Standing.WAITING]
         started = time.monotonic()
+        if not waiting:
+            self._ailing.clear(SEATING)
         # An unknown outcome is resolved first: it may move the committed offsets.
         if not waiting or self._unresolved is not None or started < self._seat_again:
             return

@@ -698,6 +698,17 @@ def test_transactions_that_fail_again_and_again_are_told_and_tried_in_smaller_ba
     assert system.engine.troubles == ()
 
 
+def test_a_trouble_goes_with_the_partition_that_had_it(system: System) -> None:
+    system.kafka.away = "timed out"
+    system.kafka.assign(0)
+    system.rounds()
+    assert system.engine.troubles[0] == "partitions cannot be seated: timed out"
+    system.kafka.changes.append(Change("revoked", (0,)))
+    system.rounds()
+    assert not any("seated" in trouble for trouble in system.engine.troubles)
+    system.kafka.away = ""
+
+
 def test_a_redis_that_refuses_writes_does_not_look_well_because_it_answers(system: System) -> None:
     system.store.script = [Unavailable("OOM")] * 3
     system.write(3).rounds(3)
