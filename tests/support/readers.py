@@ -61,9 +61,11 @@ def _record(message: Message) -> Record:
     return Record(topic, partition, offset, message.key(), message.value(), headers, message.timestamp()[1])
 
 
-def read(broker: Broker, topic: str, *, isolation: str = "read_committed", within: float = 60) -> list[Record]:
-    """The whole topic now, by partition and offset. Waits until no transaction is open on it."""
-    if isolation == "read_committed":
+def read(
+    broker: Broker, topic: str, *, isolation: str = "read_committed", within: float = 60, whole: bool = True
+) -> list[Record]:
+    """The whole topic now, by partition and offset. Waits until no transaction is open on it, unless not `whole`."""
+    if isolation == "read_committed" and whole:
         broker.wait_until_stable(topic, within=within)
     consumer = _consumer(broker, topic, **{"isolation.level": isolation})
     found: list[Record] = []
