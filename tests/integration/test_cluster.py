@@ -104,7 +104,7 @@ def test_a_services_keys_lie_on_several_nodes(found: Found) -> None:
 
 def test_nothing_is_lost_or_repeated_when_replicas_are_promoted_under_load(found: Found) -> None:
     assert len(found.promoted) == 2
-    assert len(found.expected.predictions) > 2_000
+    assert len(found.expected.predictions) > 1_000
     assert found.expected.dead_letters
     assert "Traceback" not in found.said
 

@@ -65,10 +65,11 @@ class Chapter:
         return sum(value for (sample, _), value in self.metrics.items() if sample == f"downtick_{name}")
 
     def row(self, partition: int) -> str:
-        """The row of the seating table that the worker says it took for a partition, the last time."""
+        """The row of the seating table that the worker says it took for a partition, the first time in this chapter: a
+        rebalance on a busy machine may seat it again, in step."""
         found = [line for line in self.said.splitlines() if f"partition {partition} seated (" in line]
         assert found, f"partition {partition} was not seated\n{self.said[-3000:]}"
-        return found[-1].split("seated (")[1].split(")")[0]
+        return found[0].split("seated (")[1].split(")")[0]
 
     def check(
         self,
