@@ -1,5 +1,6 @@
 """What scenarios wait for, in words."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +23,15 @@ def works_on(worker: Service, updates: int = 300) -> None:
     wait_until(
         lambda: worker.metric("events_consumed_total") >= before + updates,
         within=SLOW,
-        what=lambda: f"{worker.name} works: {worker.get('/ready')}\n{worker.process.tail()}",
+        what=lambda: f"{worker.name} works: {worker.get('/ready')}\n{_stacks(worker)}",
     )
+
+
+def _stacks(worker: Service) -> str:
+    """What its threads are doing, told by Python's faulthandler as it ends."""
+    worker.process.signal(signal.SIGABRT)
+    wait_until(lambda: not worker.running, within=10, what="an end by SIGABRT")
+    return worker.process.tail(120)
 
 
 def holds(worker: Service, partitions: int) -> None:
