@@ -59,7 +59,7 @@ def describe(admin: AdminClient, topic: str, *, timeout: float = 10.0) -> tuple[
     """Cluster id, topic id and number of partitions; the topic id is empty where the broker has none.
 
     Raises: KafkaException if the topic does not exist or the broker does not answer within `timeout` seconds."""
-    cluster = admin.describe_cluster(request_timeout=timeout).result()
-    found = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)[topic].result()
+    cluster = admin.describe_cluster(request_timeout=timeout).result(2 * timeout)
+    found = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)[topic].result(2 * timeout)
     topic_id = str(found.topic_id)
     return str(cluster.cluster_id), "" if topic_id == _NO_ID else topic_id, len(found.partitions)

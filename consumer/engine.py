@@ -241,10 +241,10 @@ class Engine:
                 if change.event == "assigned":
                     self.partitions[number] = Partition(number)
         self._metrics.assigned_partitions.set(len(self.partitions))
-        for number in taken.displaced & self.partitions.keys():
-            partition = self.partitions[number]
-            if not partition.active or partition.adrift:
-                continue  # the place where it waits to be seated and sought need not exist
+        for number, wanted in taken.displaced.items():
+            partition = self.partitions.get(number)
+            if partition is None or not partition.active or partition.adrift or wanted != partition.next_offset:
+                continue  # the place where it waited to be seated and sought need not exist
             logger.error("partition %d: its next offset does not exist in the log; seating it anew", number)
             self._wait(partition, "its next offset left the log")
             fresh.add(number)
@@ -270,20 +270,26 @@ class Engine:
         if not waiting or self._unresolved is not None or started < self._seat_again:
             return
         timeout = CALL_TIMEOUT if len(waiting) == len(self.partitions) else SHORT_TIMEOUT
-        try:
-            for partition in waiting:
+        cause = ""
+        # The longest untried first: one that cannot be seated must not keep the others from it. That matters beyond
+        # fairness: a broker's restart can hide a committed offset until its producer's next transaction.
+        for partition in sorted(waiting, key=lambda partition: partition.tried):
+            partition.tried = time.monotonic()
+            try:
                 self._seater.seat(partition, timeout=timeout, breathe=self._breathe)
-                if time.monotonic() - started > SEAT_SECONDS:
-                    break
-        except (SourceAway, Unavailable) as error:
-            if isinstance(error, Unavailable):
+            except SourceAway as error:
+                cause = partition.why = str(error)
+            except Unavailable as error:
                 self._metrics.redis_errors.labels("load").inc()
-            self._ailing.set(SEATING, str(error))
-            self._seat_again = time.monotonic() + AGAIN_SECONDS
-        except _Stopping:
-            pass
-        else:
-            self._ailing.clear(SEATING)
+                cause = partition.why = str(error)
+                break
+            except _Stopping:
+                return
+            if time.monotonic() - started > SEAT_SECONDS:
+                break
+        self._trouble(SEATING, cause)
+        left = any(partition.standing is Standing.WAITING and not partition.why for partition in waiting)
+        self._seat_again = 0.0 if left or not cause else time.monotonic() + AGAIN_SECONDS
 
     def _note_ends(self, taken: Taken, fresh: set[int]) -> None:
         """The log's end was reached. A restore ends there too: only control records are left, nothing to fold."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEAD_SECONDS = 60.0  # without a round; the longest step, a transaction given up, takes 15
+LATE_SECONDS = 30.0  # without a sign of life: not ready
+DEAD_SECONDS = 60.0  # the same: not alive
 IDLE_SECONDS = 10.0  # a client that sends nothing is dropped
 
 
@@ -48,7 +49,12 @@ class HttpServer:
                 silent = time.monotonic() - beat()
                 return _state(silent < DEAD_SECONDS, [f"the engine's last round was {silent:.0f} s ago"])
             if path == "/ready":
-                return _state(not troubles(), list(troubles()))
+                silent = time.monotonic() - beat()
+                found = [
+                    *troubles(),
+                    *([f"the engine's last round was {silent:.0f} s ago"] if silent > LATE_SECONDS else []),
+                ]
+                return _state(not found, found)
             return 404, "text/plain; charset=utf-8", b"/metrics, /live and /ready are here\n"
 
         class Handler(BaseHTTPRequestHandler):

@@ -79,7 +79,8 @@ def traceparent(record: Record) -> Headers | None:
     try:
         headers = _headers(record)  # not headers_of: this runs for every record, and a call costs as much as a field
     except (SystemError, UnicodeDecodeError):
-        headers = headers_of(record)
+        record.set_headers([])  # a second call would hand out the list with holes, and crash the process
+        return None
     if not headers:
         return None
     for name, value in reversed(headers):

@@ -27,6 +27,7 @@ class Partition:
     number: int
     standing: Standing = Standing.WAITING
     why: str = ""  # it waits or is stopped
+    tried: float = 0.0  # when it was last tried to seat it
     history: History = field(init=False)
     encoder: PredictionEncoder = field(init=False)
     next_offset: int = 0  # the next record to take; our own bookkeeping

@@ -180,7 +180,7 @@ def _predictor(settings: Settings) -> Predictor:
 def _identity(admin: AdminClient, topic: str) -> TopicIdentity:
     try:
         cluster_id, topic_id, _ = describe(admin, topic, timeout=CALL_TIMEOUT)
-    except KafkaException as error:
+    except (KafkaException, TimeoutError) as error:
         raise SourceAway(f"describing topic {topic}: {error}") from error
     return TopicIdentity(cluster_id, topic_id)
 
@@ -196,7 +196,7 @@ def _members(admin: AdminClient, settings: Settings) -> dict[str, str]:
     """Member ids of the group, and each one's client.id, which is its worker's name."""
     group = settings.kafka.group_id
     try:
-        found = admin.describe_consumer_groups([group], request_timeout=CALL_TIMEOUT)[group].result()
-    except KafkaException as error:
+        found = admin.describe_consumer_groups([group], request_timeout=CALL_TIMEOUT)[group].result(2 * CALL_TIMEOUT)
+    except (KafkaException, TimeoutError) as error:
         raise SourceAway(f"describing group {group}: {error}") from error
     return {member.member_id: member.client_id for member in found.members}

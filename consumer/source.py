@@ -52,7 +52,7 @@ class Taken:
 
     records: dict[int, list[Record]] = field(default_factory=dict)  # by partition, in offset order
     ends: dict[int, int] = field(default_factory=dict)  # partition → next offset, where the log's end was reached
-    displaced: set[int] = field(default_factory=set)  # the offset sought does not exist there
+    displaced: dict[int, int] = field(default_factory=dict)  # partition → offset that was wanted and does not exist
 
 
 class Source:
@@ -114,7 +114,7 @@ class Source:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # librdkafka's public name
                 taken.ends[message.partition()] = message.offset()  # type: ignore[index, assignment]  # set on EOF
             elif error.code() in _MOVED:
-                taken.displaced.add(message.partition())  # type: ignore[arg-type]  # set on partition errors
+                taken.displaced[message.partition()] = message.offset()  # type: ignore[index, assignment]  # set here too
             else:
                 self._error(error)
 

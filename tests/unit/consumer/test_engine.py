@@ -352,7 +352,7 @@ def test_redis_away_while_seating_waits_and_says_so() -> None:
     system.start()
     assert system.engine.partitions[0].standing is Standing.WAITING
     assert system.told("redis_errors_total", operation="load") == 2
-    assert "partition 0 is waiting to be seated" in system.engine.troubles
+    assert "partition 0 is waiting to be seated: connection refused" in system.engine.troubles
     system.store.away = ""
     system.rounds(2)
     assert system.predicted() == [(0, 2)]
@@ -444,7 +444,7 @@ def test_records_before_the_next_offset_are_not_taken_twice(system: System) -> N
 def test_a_next_offset_that_left_the_log_stops_the_partition_and_says_so(system: System) -> None:
     system.kafka.log[0] = []
     system.kafka.log_start[0] = system.kafka.ends[0] = 50
-    system.kafka.during_take = [lambda taken: taken.displaced.add(0)]
+    system.kafka.during_take = [lambda taken: taken.displaced.update({0: system.engine.partitions[0].next_offset})]
     system.rounds()
     assert system.engine.partitions[0].standing is Standing.STOPPED
     assert (
