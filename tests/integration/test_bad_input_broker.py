@@ -19,6 +19,7 @@ from tests.support.broker import Broker
 from tests.support.garbage import NOW_MS, records
 from tests.support.kafka import KafkaMissing, classpath, java
 from tests.support.load import Event, events
+from tests.support.processes import wait_until
 from tests.support.raw import Raw, produce_raw
 from tests.support.readers import Record
 from tests.support.reference import Expected, Limits
@@ -133,7 +134,13 @@ def served(
         log = [one.record for one in written]
         assert system.broker.end_offsets(system.input_topic) == {0: len(log)}
         worker.wait_ready(START)
-        system.wait_until_done(within=120)
+
+        def handled() -> bool:
+            assert worker.running, f"it ended with {worker.process.exit_code}\n{worker.process.tail(60)}"
+            return system.committed() == {0: len(log)}
+
+        tail = lambda: f"committed {system.committed()} of {len(log)}\n{worker.process.tail()}"  # noqa: E731
+        wait_until(handled, within=120, what=tail, every=0.1)
         predictions, dead_letters = system.predictions(), system.dead_letters()
         expected = system.expected(log, Limits(max_bytes=MAX_BYTES), predictions=predictions)
         yield Served(system, worker, log, expected, predictions, dead_letters)
