@@ -3,18 +3,16 @@
 The faults are placed from outside (tests/support/launcher.py). After the kill a successor of the same name takes over;
 then every output must be the reference's, exactly once, and Redis the fold of the log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from tests.faults.conftest import NewSystem
+from tests.faults.acts import SHORT
+from tests.faults.conftest import NewSystem, scenario
 from tests.support.processes import wait_until
 from tests.support.service import Fault
 from tests.support.system import PREFIX, System
-from tests.support.together import Together
-
-AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ def _applied(system: System) -> dict[int, int]:
     return {partition: int(watermark) + 1 for partition, watermark in metas.items() if watermark is not None}
 
 
-def _scenario(new_system: NewSystem, fault: Fault, seed: int) -> Callable[[], Outcome]:
-    def run() -> Outcome:
-        with new_system() as system:
+def _killed_at(fault: Fault, seed: int) -> Callable[[NewSystem], Outcome]:
+    def run(new_system: NewSystem) -> Outcome:
+        with new_system(consumer=SHORT) as system:
             readers = system.watch()
             with system.load(seed=seed, stocks=60, rate=800):
                 worker = system.worker().start(faults=[fault])
@@ -83,16 +81,15 @@ def _uncommitted(system: System) -> bool:
     return ends != system.broker.end_offsets(system.output_topic, committed=True)
 
 
-@pytest.fixture(scope="module")
-def scenarios(new_system: NewSystem) -> Iterator[Together[Outcome]]:
-    runs = {step: _scenario(new_system, fault, seed) for seed, (step, fault) in enumerate(STEPS.items(), start=100)}
-    with Together(runs, AT_ONCE) as together:
-        yield together
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_a_named_step_nothing_is_lost_or_repeated(scenarios: Together[Outcome], step: str) -> None:
-    found = scenarios.result(step)
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(step, marks=scenario(_killed_at(fault, seed)), id=step)
+        for seed, (step, fault) in enumerate(STEPS.items(), start=100)
+    ],
+)
+def test_killed_at_a_named_step_nothing_is_lost_or_repeated(outcome: Outcome, step: str) -> None:
+    found = outcome
     assert found.step == step
     # That the kill struck where its name says is seen from outside, too.
     behind = {p for p, committed in found.committed.items() if found.applied.get(p, 0) < committed}
