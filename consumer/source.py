@@ -145,9 +145,10 @@ class Source:
         self.changes.append(Change("lost", tuple(p.partition for p in partitions)))
 
     def _error(self, error: KafkaError) -> None:
-        if error.fatal():
+        fatal = error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001  # a callback's has the code alone
+        if fatal:
             self._fatal = error.str()
-        if error.fatal() or error.code() not in _PASSING:
+        if fatal or error.code() not in _PASSING:
             self._on_error(error.str())
 
     # Questions and moves. All raise SourceAway when the brokers do not answer.
