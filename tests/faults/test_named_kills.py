@@ -50,7 +50,7 @@ def _killed_at(fault: Fault, seed: int) -> Callable[[NewSystem], Outcome]:
     def run(new_system: NewSystem) -> Outcome:
         with new_system(consumer=SHORT) as system:
             readers = system.watch()
-            with system.load(seed=seed, stocks=60, rate=800):
+            with system.load(seed=seed, stocks=60, rate=500):
                 worker = system.worker().start(faults=[fault])
                 spare = system.spare("one")
                 step = worker.wait_for_fault()

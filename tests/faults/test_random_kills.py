@@ -18,7 +18,7 @@ SERIES = {"cooperative, dynamic": 4, "eager, static": 3, "KIP-848, dynamic": 3}
     [
         pytest.param(
             (name, kills),
-            marks=scenario(partial(run_series, membership=name, kills=kills, seed=SEED + number), first=True),
+            marks=scenario(partial(run_series, membership=name, kills=kills, seed=SEED + number, rate=500), first=True),
             id=name,
         )
         for number, (name, kills) in enumerate(SERIES.items())
