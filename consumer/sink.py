@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -60,6 +61,7 @@ class Sink:
         self._producer: Producer | None = None
         self._ready = False
         self._deadline = 0.0  # of the open transaction
+        self._caller = ThreadPoolExecutor(1, "offsets")
 
     @property
     def ready(self) -> bool:
@@ -113,7 +115,10 @@ class Sink:
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: object) -> None:
         """Add the next offsets to take to the transaction, fenced by the group's generation."""
         positions = [TopicPartition(topic, partition, offset) for partition, offset in sorted(offsets.items())]
-        self._attempt(lambda: self._live().send_offsets_to_transaction(positions, group_metadata, STEP))
+        producer = self._live()
+        self._attempt(
+            lambda: self._bounded(lambda: producer.send_offsets_to_transaction(positions, group_metadata, STEP))
+        )
 
     def commit(self) -> None:
         """Make all of it visible at once."""
@@ -135,6 +140,19 @@ class Sink:
                     self._give_up(f"no end in time: {cause.str()}", error)
             else:
                 return
+
+    def _bounded(self, call: Callable[[], object]) -> None:
+        """The call, on a thread that can be left behind.
+
+        librdkafka 2.16 ignores the time-out of sending offsets and may never come back from it once the group's
+        coordinator was away (confluentinc/librdkafka issues 5456 and 5511)."""
+        left = min(self._deadline - time.monotonic(), self._left())
+        try:
+            self._caller.submit(call).result(max(0.0, left) + STEP)
+        except TimeoutError as error:
+            # Not closed: a thread of ours is still inside. Its successor fences it.
+            self._caller, self._producer, self._ready = ThreadPoolExecutor(1, "offsets"), None, False
+            raise OutcomeUnknown("sending offsets never came back") from error
 
     def _failed(self, cause: KafkaError) -> None:
         if cause.txn_requires_abort():
