@@ -35,7 +35,7 @@ def main() -> None:
     port = int(os.environ["DOWNTICK_HTTP__PORT"])
     threading.Thread(target=http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever, daemon=True).start()
     servers = {"bootstrap.servers": os.environ["DOWNTICK_KAFKA__BOOTSTRAP_SERVERS"]}
-    options = json.loads(os.environ["DOWNTICK_KAFKA__CONSUMER"])
+    options = dict(pair.split("=", 1) for pair in os.environ["DOWNTICK_KAFKA__CONSUMER"].split(","))
     consumer = Consumer({**servers, **options, "group.id": "fake", "auto.offset.reset": "earliest"})
     producer = Producer({**servers, "linger.ms": 0})
     consumer.subscribe(["prices"], on_assign=lambda *_: ready.set())
