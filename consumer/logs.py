@@ -28,9 +28,33 @@ def configure(level: int = logging.INFO, *, json_lines: bool | None = None) -> N
     as_json = not sys.stderr.isatty() if json_lines is None else json_lines
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if as_json else _Text())
+    handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+class _Repeats(logging.Filter):
+    """Lets one line of librdkafka's about the same thing through in half a minute.
+
+    While brokers are away it tries again, and says so, many times a second on every connection."""
+
+    SECONDS = 30.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name != "consumer.librdkafka":
+            return True
+        what = record.getMessage().partition(" (after ")[0]  # "… (after 3ms in state CONNECT)" differs each time
+        if record.created - self._said.get(what, float("-inf")) < self.SECONDS:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[what] = record.created
+        return True
 
 
 def conceal(secrets: Iterable[str]) -> None:

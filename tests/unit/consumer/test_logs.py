@@ -70,3 +70,17 @@ def test_configuring_twice_does_not_print_twice(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stderr", stderr)
     logs.configure()
     assert logged(monkeypatch, stderr, "once").count("once") == 1
+
+
+def test_librdkafkas_line_about_a_broker_that_is_away_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stderr)
+    logs.configure()
+    for milliseconds in (0, 3, 7):
+        logging.getLogger("consumer.librdkafka").error(
+            "FAIL [w1#consumer-1] 127.0.0.1:9: Connect failed (after %dms in state CONNECT)", milliseconds
+        )
+        logging.getLogger("consumer.engine").info("ready")
+    logging.getLogger("consumer.librdkafka").error("FAIL [w1#producer-2] 127.0.0.1:9: Connect failed (after 1ms …)")
+    messages = [json.loads(line)["message"][:19] for line in stderr.getvalue().splitlines()]
+    assert messages == ["FAIL [w1#consumer-1", "ready", "ready", "ready", "FAIL [w1#producer-2"]
