@@ -17,7 +17,7 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from consumer.kafka_options import consumer_options, producer_options
-from consumer.outputs import PredictionEncoder
+from consumer.outputs import FALSE, PredictionEncoder, format_ts
 from consumer.settings_sources import load_settings
 
 DEPTH = 128  # values a naive history keeps
@@ -27,11 +27,9 @@ VERSION = "2026-01-01T000000Z-000000"  # of an example; as long as a real one
 def example_size() -> int:
     """Bytes of a typical prediction: what the ceiling writes for each record, so that it writes as much as we do."""
     encoder = PredictionEncoder(32, VERSION, "prices", 3)
-    numbers = {"probability": 0.1234567, "forecast": 190.2112345678, "low": 187.9012345678, "high": 192.4123456789}
-    example = encoder.encode(
-        b"S001234", 1_790_000_000_123, 189.98, falling=False, flipped=False, offset=123_456, **numbers
-    )
-    return len(example)
+    moment = format_ts(1_790_000_000_123)
+    numbers = (190.2112345678, 187.9012345678, 192.4123456789)
+    return len(encoder.encode((b"S001234", moment, 189.98, FALSE, 0.1234567, FALSE, *numbers, 123_456)))
 
 
 def ceiling(size: int) -> None:
