@@ -14,7 +14,6 @@ from confluent_kafka import Consumer, TopicPartition
 
 from bench.throughput.backlog import WARM_UP, Result
 from bench.throughput.ground import PARTITIONS, Ground, Progress, Worker
-from bench.throughput.loops import example_size
 from bench.throughput.market import Market, send, send_paced
 from consumer.kafka_options import reader_options
 
@@ -63,7 +62,7 @@ def latency(broker: str, kind: str, stocks: int, rate: int, seconds: float) -> R
     market = Market(stocks, min(rate, 1000))  # a millisecond of its own for each update names it in the output
     with Ground(broker) as ground:
         topic, servers = ground.settings.kafka.input_topic, ground.bootstrap_servers()
-        child = ground.worker() if kind == "service" else ground.loop("ceiling", str(example_size()))
+        child = ground.worker() if kind == "service" else ground.loop("ceiling")
         progress = Progress(ground)
         warm_up = send(servers, topic, market.updates(WARM_UP * stocks))
         with child:

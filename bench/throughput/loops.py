@@ -9,6 +9,7 @@ They read the same settings as the service (DOWNTICK_* of the environment) and r
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from typing import Any
@@ -24,16 +25,23 @@ DEPTH = 128  # values a naive history keeps
 VERSION = "2026-01-01T000000Z-000000"  # of an example; as long as a real one
 
 
-def example_size() -> int:
-    """Bytes of a typical prediction: what the ceiling writes for each record, so that it writes as much as we do."""
+def examples(count: int = 4096) -> list[bytes]:
+    """Predictions with numbers as different as real ones, all of one length: what the ceiling writes of them must be
+    as long, and as hard to compress, as what we write."""
     encoder = PredictionEncoder(32, VERSION, "prices", 3)
-    moment = format_ts(1_790_000_000_123)
-    numbers = (190.2112345678, 187.9012345678, 192.4123456789)
-    return len(encoder.encode((b"S001234", moment, 189.98, FALSE, 0.1234567, FALSE, *numbers, 123_456)))
+    moment, rng = format_ts(1_790_000_000_123), random.Random(1)
+    found = []
+    for offset in range(count):
+        value = rng.uniform(100, 999)
+        numbers = (value + rng.gauss(0, 1), value - rng.uniform(1, 9), value + rng.uniform(1, 9), 100_000 + offset)
+        found.append(encoder.encode((b"S001234", moment, round(value, 2), FALSE, rng.random(), FALSE, *numbers)))
+    size = round(sum(map(len, found)) / count)
+    return [example.ljust(size)[:size] for example in found]
 
 
-def ceiling(size: int) -> None:
-    """Poll, drain, produce each record's value padded to `size` bytes, send offsets, commit."""
+def ceiling() -> None:
+    """Poll, drain, produce each record's value filled up to the length of a prediction, send offsets, commit."""
+    fill = examples()
     settings = load_settings({})
     kafka, most = settings.kafka, settings.batch.max_events
     consumer = Consumer({**consumer_options(settings), "auto.offset.reset": "earliest"})
@@ -51,8 +59,9 @@ def ceiling(size: int) -> None:
         ends: dict[int, int] = {}
         produce = producer.produce
         producer.begin_transaction()
-        for message in messages:
-            produce(topic, message.value().ljust(size), message.key())
+        for message, example in zip(messages, fill, strict=False):
+            value = message.value()
+            produce(topic, value + example[len(value) :], message.key())
             ends[message.partition()] = message.offset() + 1
         positions = [TopicPartition(kafka.input_topic, partition, end) for partition, end in ends.items()]
         producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata())
@@ -108,9 +117,9 @@ def naive_key(stock: str) -> str:
 
 
 if __name__ == "__main__":
-    kind, *arguments = sys.argv[1:]
+    (kind,) = sys.argv[1:]
     if kind == "ceiling":
-        ceiling(int(arguments[0]))
+        ceiling()
     elif kind in {"predict", "call"}:
         naive(direct=kind == "call")
     else:
