@@ -44,13 +44,12 @@ def memory(broker: str, stocks: int) -> Result:
             worker.wait_ready(300)
             start_seconds = time.monotonic() - started
             at_start = worker.peak_memory()
-            tracked = worker.metrics()["downtick_stocks_tracked"]
             more = send(servers, topic, market.updates(stocks))
             progress.wait_for(made + more, worker)
             peak, metrics = worker.peak_memory(), worker.metrics()
         progress.close()
         seating = _seating_seconds(worker.log.read_text(encoding="utf-8").splitlines())
-    published = metrics["downtick_predictions_published_total"]
+    published, tracked = metrics["downtick_predictions_published_total"], metrics["downtick_stocks_tracked"]
     if tracked != stocks or published != more:  # every ring is full, so each update must have its prediction
         raise RuntimeError(f"{tracked:.0f} of {stocks} stocks were loaded, {published:.0f} of {more} updates predicted")
     return {
