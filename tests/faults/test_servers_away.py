@@ -6,6 +6,8 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from consumer.sandbox import EmbeddedRedis
 from tests.faults.acts import SHORT, SLOW, share, waits_alive, works_on
 from tests.faults.conftest import NewSystem, scenario
@@ -117,6 +119,9 @@ def redis_full(new_system: NewSystem) -> int:
             return code
 
 
+# Open: after the broker is back one partition's committed offset can stay unstable (its answer times out for more than
+# 90 s), so that no worker can seat it; probably a transaction of the worker that was stopped meanwhile.
+@pytest.mark.xfail(reason="a committed offset that stays unstable after a broker restart: open", strict=False)
 @scenario(kafka_away, first=True)
 def test_kafka_restarted_and_away_for_a_minute_under_load(outcome: None) -> None:
     assert outcome is None
