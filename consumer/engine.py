@@ -49,6 +49,7 @@ FENCES = 5  # times in FENCE_SECONDS that our transactional id was taken from us
 FENCE_SECONDS = 60.0
 SEAT_SECONDS = 0.5  # of one round for seating; partitions that are seated already must not wait longer
 AGAIN_SECONDS = 1.0  # before partitions that could not be seated are tried again
+HANGING_SECONDS = 60.0  # no transaction stays open that long: brokers end ours after transaction.timeout.ms, 15 s
 LEAVE_SECONDS, LEAVE_BY = 5.0, 8.0  # to leave the group, and no later than this after the wish to stop
 LONGEST_PAUSE = 10.0  # seconds between tries of a transaction that fails again and again
 
@@ -57,6 +58,7 @@ COORDINATOR = "no transaction coordinator"
 TRANSACTION = "transactions fail"
 OUTCOME = "the outcome of a transaction is unknown"
 SEATING = "partitions cannot be seated"
+HANGING = "a transaction has lost its end"
 SEEKING = "partitions cannot be brought to their offset"
 WRITING = "Redis does not take what was committed"
 
@@ -258,6 +260,7 @@ class Engine:
     def _wait(self, partition: Partition, why: str) -> None:
         """Seat it anew, soon."""
         partition.standing, partition.why, partition.delta = Standing.WAITING, why, None
+        partition.since = time.monotonic()
         self._seat_again = 0.0
 
     def _seat_waiting(self) -> None:
@@ -266,11 +269,12 @@ class Engine:
         started = time.monotonic()
         if not waiting:
             self._ailing.clear(SEATING)
+            self._ailing.clear(HANGING)
         # An unknown outcome is resolved first: it may move the committed offsets.
         if not waiting or self._unresolved is not None or started < self._seat_again:
             return
         timeout = CALL_TIMEOUT if len(waiting) == len(self.partitions) else SHORT_TIMEOUT
-        cause = ""
+        cause, hidden = "", False
         # The longest untried first: one that cannot be seated must not keep the others from it. That matters beyond
         # fairness: a broker's restart can hide a committed offset until its producer's next transaction.
         for partition in sorted(waiting, key=lambda partition: partition.tried):
@@ -279,6 +283,7 @@ class Engine:
                 self._seater.seat(partition, timeout=timeout, breathe=self._breathe)
             except SourceAway as error:
                 cause = partition.why = str(error)
+                hidden = True
             except Unavailable as error:
                 self._metrics.redis_errors.labels("load").inc()
                 cause = partition.why = str(error)
@@ -288,8 +293,20 @@ class Engine:
             if time.monotonic() - started > SEAT_SECONDS:
                 break
         self._trouble(SEATING, cause)
+        self._trouble(HANGING, self._hanging(waiting) if hidden else "")
         left = any(partition.standing is Standing.WAITING and not partition.why for partition in waiting)
         self._seat_again = 0.0 if left or not cause else time.monotonic() + AGAIN_SECONDS
+
+    def _hanging(self, waiting: Iterable[Partition]) -> str:
+        """What an operator can do about offsets that stay hidden, where waiting longer is likely to be in vain."""
+        longest = min(waiting, key=lambda partition: partition.since)
+        waited = time.monotonic() - longest.since
+        if longest.standing is not Standing.WAITING or waited < HANGING_SECONDS or KAFKA in self._ailing:
+            return ""
+        return (
+            f"partition {longest.number} waits for its committed offset since {waited:.0f} s, though brokers answer: "
+            "`kafka-transactions.sh find-hanging` names the transaction that hides it, `… abort` ends it"
+        )
 
     def _note_ends(self, taken: Taken, fresh: set[int]) -> None:
         """The log's end was reached. A restore ends there too: only control records are left, nothing to fold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ class Partition:
     number: int
     standing: Standing = Standing.WAITING
     why: str = ""  # it waits or is stopped
+    since: float = field(default_factory=time.monotonic)  # when it began to wait
     tried: float = 0.0  # when it was last tried to seat it
     history: History = field(init=False)
     encoder: PredictionEncoder = field(init=False)

@@ -1,6 +1,11 @@
 """Apache Kafka for the tests: one KRaft node (broker and controller) from the jars that tests/pom.xml names.
 
-It takes about five seconds to start. A restart keeps ports and data, so that clients find the same cluster again."""
+It takes about five seconds to start. A restart keeps ports and data, so that clients find the same cluster again.
+
+A broker that shall crash under transactions needs its controller in a process of its own (`controller_apart`), as in
+production. Where the two die together, Kafka 4.1 to 4.4 forgets to end the transactions that were open: the metadata
+that it starts from calls the broker the leader and has no address of it yet, so that the end markers are taken to be
+for deleted partitions, and skipped (KAFKA-20734)."""
 
 import functools
 import hashlib
@@ -90,7 +95,14 @@ def classpath() -> str:
 class ApacheKafka:
     """One node on fixed loopback ports, its data in `folder`. Not started by the constructor."""
 
-    def __init__(self, folder: Path, *, heap_mb: int = 768, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        heap_mb: int = 768,
+        options: dict[str, str] | None = None,
+        controller_apart: bool = False,
+    ) -> None:
         self.folder = folder
         self.port, self._controller_port = free_port(), free_port()
         self.bootstrap_servers = f"127.0.0.1:{self.port}"
@@ -99,22 +111,34 @@ class ApacheKafka:
         folder.mkdir(parents=True, exist_ok=True)
         self._log4j = folder / "log4j2.properties"
         self._log4j.write_text(_LOG4J, encoding="utf-8")
-        self._config = folder / "server.properties"
+        self._controller: Process | None = None
         settings = self._settings() | (options or {})
-        self._config.write_text("".join(f"{k}={v}\n" for k, v in settings.items()), encoding="utf-8")
-        self._run_tool(
-            "kafka.tools.StorageTool", "format", "--cluster-id", "downtick-tests-cluste", "--config", self._config
-        )
+        broker, controller = f"PLAINTEXT://{self.bootstrap_servers}", f"CONTROLLER://127.0.0.1:{self._controller_port}"
+        self._controller_config: Path | None = None
+        if controller_apart:
+            settings |= {"process.roles": "broker", "listeners": broker}
+            settings |= {"controller.quorum.voters": f"2@127.0.0.1:{self._controller_port}"}
+            own = {"process.roles": "controller", "node.id": "2", "listeners": controller}
+            own |= {"log.dirs": str(folder / "controller")}
+            without = {name: value for name, value in settings.items() if name != "advertised.listeners"}
+            self._controller_config = self._formatted("controller", without | own)
+        else:
+            settings |= {"process.roles": "broker,controller", "listeners": f"{broker},{controller}"}
+            settings |= {"controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}"}
+        self._config = self._formatted("server", settings | {"log.dirs": str(folder / "data")})
+
+    def _formatted(self, name: str, settings: dict[str, str]) -> Path:
+        """The configuration file of a process, whose storage is ready for it."""
+        config = self.folder / f"{name}.properties"
+        config.write_text("".join(f"{k}={v}\n" for k, v in settings.items()), encoding="utf-8")
+        self._run_tool("kafka.tools.StorageTool", "format", "--cluster-id", "downtick-tests-cluste", "--config", config)
+        return config
 
     def _settings(self) -> dict[str, str]:
         return {
-            "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
-            "log.dirs": str(self.folder / "data"),
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
             "auto.create.topics.enable": "false",
             # One node: its own topics cannot have replicas, and few partitions make a start quick.
             "offsets.topic.replication.factor": "1",
@@ -149,17 +173,19 @@ class ApacheKafka:
         )
         assert done.returncode == 0, f"{main}: {done.stdout}{done.stderr}"
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "broker.log"
-
     def start(self, within: float = 60) -> None:
         """Start it, on the same ports and data every time; returns once a client was answered."""
         assert self._process is None, "it runs already"
-        self._process = Process(
+        if self._controller_config is not None and self._controller is None:
+            self._controller = self._spawn(self._controller_config, 256)
+        self._process = self._spawn(self._config, self._heap_mb)
+        self.wait_until_ready(within)
+
+    def _spawn(self, config: Path, heap_mb: int) -> Process:
+        return Process(
             [
                 java(),
-                f"-Xmx{self._heap_mb}m",
+                f"-Xmx{heap_mb}m",
                 "-XX:+UseSerialGC",  # two cores: parallel collectors only get into the way
                 "-XX:TieredStopAtLevel=1",  # C1 alone: starts in half the time, and tests never run for long
                 "-Djava.net.preferIPv4Stack=true",
@@ -167,11 +193,10 @@ class ApacheKafka:
                 "-cp",
                 classpath(),
                 "kafka.Kafka",
-                str(self._config),
+                str(config),
             ],
-            log=self.log,
+            log=self.folder / f"{config.stem}.log",
         )
-        self.wait_until_ready(within)
 
     def wait_until_ready(self, within: float = 60) -> None:
         deadline = time.monotonic() + within
@@ -196,10 +221,17 @@ class ApacheKafka:
             self._process = None
 
     def kill(self) -> None:
-        """The machine is gone: SIGKILL."""
+        """The broker's machine is gone: SIGKILL. A controller apart stays up."""
         if self._process is not None:
             self._process.kill()
             self._process = None
+
+    def close(self) -> None:
+        """No process is left."""
+        self.kill()
+        if self._controller is not None:
+            self._controller.kill()
+            self._controller = None
 
     def freeze(self) -> None:
         """SIGSTOP: connections stay open, nobody answers."""

@@ -10,7 +10,7 @@ from consumer import engine as engine_module
 from consumer import upkeep as upkeep_module
 from consumer.applier import Applier
 from consumer.batch import Stager
-from consumer.engine import CONFLICTS, FENCES, Engine, EngineFailed
+from consumer.engine import CONFLICTS, FENCES, HANGING_SECONDS, Engine, EngineFailed
 from consumer.events import EventDecoder
 from consumer.metrics import Metrics
 from consumer.outputs import Outgoing
@@ -707,6 +707,24 @@ def test_a_trouble_goes_with_the_partition_that_had_it(system: System) -> None:
     system.rounds()
     assert not any("seated" in trouble for trouble in system.engine.troubles)
     system.kafka.away = ""
+
+
+def test_an_offset_hidden_for_a_minute_tells_how_to_end_the_transaction_that_hides_it(system: System) -> None:
+    system.kafka.away = "timed out"
+    system.kafka.assign(0)
+    system.rounds()
+    assert not any("lost its end" in trouble for trouble in system.engine.troubles)
+    system.engine.partitions[0].since -= HANGING_SECONDS
+    system.engine._seat_again = 0.0
+    system.rounds()
+    told = [trouble for trouble in system.engine.troubles if trouble.startswith("a transaction has lost its end")]
+    assert len(told) == 1
+    assert "partition 0 " in told[0]
+    assert "find-hanging" in told[0]
+    system.kafka.away = ""
+    system.engine._seat_again = 0.0
+    system.rounds(2)
+    assert system.engine.troubles == ()
 
 
 def test_a_redis_that_refuses_writes_does_not_look_well_because_it_answers(system: System) -> None:
