@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from state.layout import Delta, Meta
-from state.store import Broken, Outcome
+from state.store import Broken, Outcome, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from consumer.metrics import Metrics
     from consumer.partition import Partition
@@ -49,24 +49,30 @@ class Applier:
         self._store, self._metrics = store, metrics
         self.breathe: Callable[[], None] = lambda: None  # called between chunks of long work; the engine sets it
 
-    def apply(self, partition: Partition) -> Applied:
-        """Make Redis hold what memory holds. Raises: Unavailable (call again), StoreRefused."""
+    def apply(self, partitions: Sequence[Partition]) -> list[Applied]:
+        """Make Redis hold what memory holds of these, all in one go.
+
+        Raises: Unavailable (call again), StoreRefused."""
+        writes = [self._pending(partition) for partition in partitions]
+        outcomes = self._store.write_all(writes)
+        return [self._done(*one) for one in zip(partitions, writes, outcomes, strict=True)]
+
+    def _pending(self, partition: Partition) -> Write:
         then = replace(partition.target, watermark=partition.watermark, rejected=partition.rejected)
         delta = partition.delta or Delta.empty(partition.history.channels)
-        for _ in range(REPAIRS):
-            outcome = self._store.write(partition.number, partition.stored, then, delta)
-            if isinstance(outcome, Broken):
-                if outcome.stocks_lost:
-                    logger.error(
-                        "the set of stocks of partition %d was damaged in Redis: writing it anew", partition.number
-                    )
-                    return self._write_all(partition, partition.stored)
-                delta = self._repaired(partition, delta, outcome.positions)
-                continue
-            if outcome is Outcome.APPLIED:
-                partition.stored, partition.delta, partition.conflicts = then, None, 0
-                return Applied.DONE
+        return Write(partition.number, partition.stored, then, delta)
+
+    def _done(self, partition: Partition, write: Write, outcome: Outcome | Broken) -> Applied:
+        for _ in range(REPAIRS - 1):
+            if not isinstance(outcome, Broken) or outcome.stocks_lost:
+                break
+            write = write._replace(delta=self._repaired(partition, write.delta, outcome.positions))
+            outcome = self._store.write_all([write])[0]
+        if outcome is Outcome.APPLIED:
+            return self._holds(partition, write.then)
+        if not isinstance(outcome, Broken):
             return self._conflict(partition)
+        logger.error("the histories of partition %d are damaged in Redis: writing all of them anew", partition.number)
         return self._write_all(partition, partition.stored)
 
     def _conflict(self, partition: Partition) -> Applied:
@@ -105,8 +111,14 @@ class Applier:
             self.breathe()
         if self._store.write(number, expect, then, Delta.empty(history.channels)) is not Outcome.APPLIED:
             return Applied.CONFLICT
-        partition.target = partition.stored = then
-        partition.delta, partition.conflicts = None, 0
+        partition.target = then
+        return self._holds(partition, then)
+
+    def _holds(self, partition: Partition, then: Meta) -> Applied:
+        """Redis holds all of it now; what it held before under another generation is to be deleted."""
+        if partition.stored is not None and partition.stored.generation != then.generation:
+            partition.retired.append(partition.stored.generation)
+        partition.stored, partition.delta, partition.conflicts = then, None, 0
         return Applied.DONE
 
     def _repaired(self, partition: Partition, delta: Delta, positions: list[int]) -> Delta:

@@ -111,8 +111,8 @@ class Stager:
 def predictions_of(partition: Partition, staged: Staged) -> Iterator[Outgoing]:
     """The records to produce to the output topic, in log order."""
     events, source, entries = staged.admitted.events, staged.admitted.source, staged.entries
-    chosen = np.flatnonzero((entries["flags"] & PREDICTED != 0) & (staged.position >= staged.silent))
-    chosen = chosen[np.argsort(source[chosen])]
+    chosen = ((entries["flags"] & PREDICTED != 0) & (staged.position >= staged.silent)).nonzero()[0]
+    chosen = chosen[source[chosen].argsort()]
     entries = entries[chosen]
     flags = entries["flags"]
     records = [staged.records[position] for position in events.position[source[chosen]].tolist()]

@@ -1,7 +1,7 @@
 """The engine: one round after the other, exactly once.
 
     1 poll     the first record, then what is there
-    2 settle   assignment changes; seat new partitions; take the group's metadata, once
+    2 settle   assignment changes; seat new partitions; take the group's metadata, once for each assignment
     3 stage    decode → windows, features, predictions, flags, scores            pure: nothing is moved
     4 publish  begin · predictions and dead letters · offsets · commit           Kafka decides
     5 advance  fold the staged updates into memory; move next_offset; count
@@ -114,6 +114,8 @@ class Engine:
         self._ailing = Troubles()
         self._upkeep = Upkeep(source, store, metrics, self._ailing)
         self._joined = False
+        # Of this assignment. Asking costs three round trips to the client's own thread; an old one is refused by the
+        # group's coordinator, so it is asked for again after a change of the assignment or a failed transaction.
         self._metadata: object | None = None
         self._unresolved: Batch | None = None
         self._fences: list[float] = []
@@ -231,7 +233,7 @@ class Engine:
         fresh: set[int] = set()
         while self._source.changes:
             change = self._source.changes.popleft()
-            self._joined = True
+            self._joined, self._metadata = True, None
             self._failures, self._limit = 0, self._max_events  # what failed may be somebody else's now
             self._ailing.clear(TRANSACTION)
             fresh.update(change.partitions)
@@ -251,7 +253,8 @@ class Engine:
             self._wait(partition, "its next offset left the log")
             fresh.add(number)
         self._seat_waiting()
-        self._metadata = self._source.group_metadata()
+        if self._metadata is None:
+            self._metadata = self._source.group_metadata()
         if not self._joined and self._is_member is not None:
             with contextlib.suppress(SourceAway):
                 self._joined = self._is_member()
@@ -338,7 +341,7 @@ class Engine:
     def _publish(self, batch: Batch) -> bool:
         """Whether the batch is committed. If not, its partitions go back, or it is kept until its outcome is known."""
         if self._metadata is None:  # offsets sent without a member id would not be fenced
-            self._put_back(batch)
+            self._drift(partition for partition, _ in batch.parts)
             return False
         started, sink = time.perf_counter(), self._sink
         failed_at = int(time.time() * 1000)
@@ -372,12 +375,10 @@ class Engine:
         self._metrics.stage_seconds.observe(time.perf_counter() - started, "publish")
         return True
 
-    def _put_back(self, batch: Batch) -> None:
-        self._drift(partition for partition, _ in batch.parts)
-
     def _failed(self, batch: Batch, why: str) -> None:
         """Take the records again, at once after one failure; after several more slowly and in smaller batches."""
-        self._put_back(batch)
+        self._drift(partition for partition, _ in batch.parts)
+        self._metadata = None  # the generation may be an old one
         self._failures += 1
         self._limit = max(1, self._limit // 2)
         if self._failures == 1:  # a rebalance, mostly: no reason for anything but trying again
@@ -427,30 +428,29 @@ class Engine:
 
     def _apply(self) -> bool:
         """Whether Redis holds all that was folded."""
-        started, wrote = time.perf_counter(), False
-        for partition in list(self.partitions.values()):
-            if partition.standing is not Standing.SEATED or partition.applied or partition.committed is None:
-                continue
-            try:
-                before = partition.stored
-                outcome = self._applier.apply(partition)
-            except Unavailable as error:
-                self._metrics.redis_errors.labels("write").inc()
-                self._ailing.set(WRITING, str(error))
-                return False
-            except _Stopping:
-                return False
-            wrote = True
+        pending = [
+            partition
+            for partition in self.partitions.values()
+            if partition.standing is Standing.SEATED and not partition.applied and partition.committed is not None
+        ]
+        if not pending:
+            self._ailing.clear(WRITING)
+            return True
+        started = time.perf_counter()
+        try:
+            outcomes = self._applier.apply(pending)
+        except Unavailable as error:
+            self._metrics.redis_errors.labels("write").inc()
+            self._ailing.set(WRITING, str(error))
+            return False
+        except _Stopping:
+            return False
+        for partition, outcome in zip(pending, outcomes, strict=True):
             if outcome is Applied.CONFLICT:
                 self._conflict(partition)
-            elif (
-                before is not None and partition.stored is not None and before.generation != partition.stored.generation
-            ):
-                partition.retired.append(before.generation)
         self._ailing.clear(WRITING)
-        if wrote:
-            self._upkeep.wrote = time.monotonic()
-            self._metrics.stage_seconds.observe(time.perf_counter() - started, "apply")
+        self._upkeep.wrote = time.monotonic()
+        self._metrics.stage_seconds.observe(time.perf_counter() - started, "apply")
         return True
 
     def _conflict(self, partition: Partition) -> None:

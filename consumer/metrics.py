@@ -52,8 +52,8 @@ class BatchHistogram(Collector):
 
     def observe(self, values: ArrayLike, stage: str = "") -> None:
         """Count every value; `le` buckets, as Prometheus has them."""
-        array = np.atleast_1d(np.asarray(values, np.float64))
-        buckets = np.bincount(np.searchsorted(self._edges, array), minlength=len(self._edges) + 1)
+        array = np.asarray(values, np.float64).reshape(-1)
+        buckets = np.bincount(self._edges.searchsorted(array), minlength=len(self._edges) + 1)
         with self._lock:
             self._counts[stage] += buckets
             self._sums[stage] += float(array.sum())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from consumer.events import Rejection
-from state.history import Updates
+from state.history import Updates, sizes
 from state.layout import FALLING, FLIPPED, PREDICTED, record_dtype
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound=np.generic)
 
+_FIRST = np.zeros(1, np.int64)
 SCORE_CAP = 1e6  # window scales; one wrong decimal point must not drown the sums of a year
 
 
@@ -87,7 +88,7 @@ def admit(history: History, events: Events, max_stocks: int) -> Admitted:
         )
         for i in over
     ]
-    order = np.argsort(row, kind="stable")
+    order = row.argsort(kind="stable")
     if over:
         order = order[row[order] >= 0]
     row, ts, value = row[order], events.ts[order], events.values[order, 0]
@@ -118,16 +119,16 @@ def admit(history: History, events: Events, max_stocks: int) -> Admitted:
         start = _starts(row)
         before = history.newest(row[start])
 
-    sizes = np.diff(start, append=len(row))
-    rank = np.arange(len(row)) - np.repeat(start, sizes)
-    index = np.repeat(history.count(row[start]), sizes) + rank + 1
+    size = sizes(start, len(row))
+    rank = np.arange(len(row)) - start.repeat(size)
+    index = before["index"].astype(np.int64).repeat(size) + rank + 1
     updates = Updates(row=row, start=start, rank=rank, index=index, values=events.values[order], fresh=fresh)
     return Admitted(events, updates, order, before, rejections, duplicates)
 
 
 def predictable(admitted: Admitted, min_history: int) -> NDArray[np.int64]:
     """Positions of the updates whose stock has enough values for a prediction."""
-    return np.flatnonzero(admitted.updates.index >= min_history)
+    return (admitted.updates.index >= min_history).nonzero()[0]
 
 
 def judge(
@@ -157,7 +158,7 @@ def judge(
     for name in ("forecast", "low", "high", "scale", "probability"):
         entries[name][good] = getattr(predictions, name)[finite]
 
-    falling, flipped = _hysteresis(entries["probability"], updates.start, falling_before, thresholds)
+    falling, flipped = _hysteresis(entries["probability"], updates, falling_before, thresholds)
     predicted = np.zeros(n, np.bool_)
     predicted[good] = True
     entries["flags"] = FALLING * falling + PREDICTED * predicted + FLIPPED * (flipped & predicted)
@@ -216,7 +217,7 @@ def _starts(row: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions at which a new row begins; `row` ascending."""
     if not len(row):
         return np.zeros(0, np.int64)
-    return np.concatenate((np.zeros(1, np.int64), np.flatnonzero(row[1:] != row[:-1]) + 1))
+    return np.concatenate((_FIRST, (row[1:] != row[:-1]).nonzero()[0] + 1))
 
 
 def _shift(column: NDArray[_T], start: NDArray[np.int64], before: NDArray[_T]) -> NDArray[_T]:
@@ -239,27 +240,24 @@ def _running_max(previous: NDArray[np.int64], start: NDArray[np.int64]) -> NDArr
 
 
 def _hysteresis(
-    probability: NDArray[np.float32],
-    start: NDArray[np.int64],
-    before: NDArray[np.bool_],
-    thresholds: tuple[float, float],
+    probability: NDArray[np.float32], updates: Updates, before: NDArray[np.bool_], thresholds: tuple[float, float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Flag after each update, and whether it changed there. NaN and the band between the thresholds keep the flag."""
     on, off = thresholds
     wide = probability.astype(np.float64)  # against a float64 threshold NumPy would round the threshold instead
     rises, drops = wide >= on, wide < off
     position = np.arange(len(wide))
-    group_start = np.repeat(start, np.diff(start, append=len(wide)))
+    group_start = position - updates.rank
     decided = np.maximum.accumulate(np.where(rises | drops, position, -1))
-    carried = np.repeat(before, np.diff(start, append=len(wide)))
+    carried = before.repeat(updates.size)
     falling = np.where(decided >= group_start, rises[decided], carried)
-    return falling, falling != _shift(falling, start, before)
+    return falling, falling != _shift(falling, updates.start, before)
 
 
 def _scores(admitted: Admitted, entries: Records) -> Scores:
     updates, before = admitted.updates, admitted.before
     forecast = _shift(entries["forecast"], updates.start, before["forecast"])
-    position = np.flatnonzero(~np.isnan(forecast))
+    position: NDArray[np.int64] = (~np.isnan(forecast)).nonzero()[0]
     value = updates.values[position, 0]
 
     def pending(name: str) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ batch stays in cache), `_records` is what Redis would need again if it lost ever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,20 @@ class Updates:
     index: NDArray[np.int64]  # (n,) 1-based index of the update in its ring
     values: NDArray[np.float64]  # (n, channels)
     fresh: list[str]
+
+    @cached_property
+    def size(self) -> NDArray[np.int64]:
+        """(groups,) how many updates each row has."""
+        return sizes(self.start, len(self.row))
+
+
+def sizes(start: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Lengths of the groups that begin at `start` and fill n positions. np.diff takes ten times as long."""
+    out = np.empty_like(start)
+    out[:-1] = start[1:]
+    out[-1:] = n
+    out -= start
+    return out
 
 
 class History:
@@ -117,7 +132,6 @@ class History:
                        └─window─┘                            zero where a stock has no value yet"""
         lead = self.reach - 1
         rows = updates.row[updates.start]
-        sizes = np.diff(updates.start, append=len(updates.row))
         base = updates.start + lead * np.arange(len(rows))
         flat = np.zeros((len(updates.row) + lead * len(rows), self.channels))
         if lead:
@@ -125,7 +139,7 @@ class History:
             at = rows[known][:, None]
             slots = (self._count[rows[known]][:, None] + np.arange(-lead, 0)) % self.reach
             flat[base[known][:, None] + np.arange(lead)] = self._values[at, slots]
-        position = np.repeat(base + lead, sizes) + updates.rank
+        position = (base + lead).repeat(updates.size) + updates.rank
         flat[position] = updates.values
         ends: NDArray[np.int64] = position[wanted]
         windows: NDArray[np.float64] = flat[ends[:, None] + np.arange(-lead, 1)]
@@ -136,9 +150,10 @@ class History:
         self._insert(updates.fresh)
         if not len(updates.row):
             return
-        last = np.append(updates.start[1:], len(updates.row)) - 1
-        sizes = last - updates.start + 1
-        keep = updates.rank >= np.repeat(sizes, sizes) - self.reach  # an older one would be overwritten at once
+        size, last = updates.size, updates.start + updates.size - 1
+        keep: Any = slice(None)
+        if size.max() > self.reach:  # an older one would be overwritten at once
+            keep = updates.rank >= size.repeat(size) - self.reach
         at, slot = updates.row[keep], (updates.index[keep] - 1) % self.reach
         self._values[at, slot] = updates.values[keep]
         self._records[at, slot] = records[keep]
@@ -189,14 +204,14 @@ class History:
     def delta(self, updates: Updates, records: Records) -> Delta:
         """What Redis needs of a folded batch: at most `depth` records a stock, the newest."""
         rows = updates.row[updates.start]
-        sizes = np.diff(updates.start, append=len(updates.row))
-        kept = np.minimum(sizes, self.depth)
-        whole = bool((kept == sizes).all())
+        size = updates.size
+        kept = np.minimum(size, self.depth)
+        whole = bool((kept == size).all())
         first_new = len(self) - len(updates.fresh)
         return Delta(
             stocks=[self.stocks[row] for row in rows.tolist()],
             counts=kept,
-            records=records if whole else records[updates.rank >= np.repeat(sizes - kept, sizes)],
+            records=records if whole else records[updates.rank >= (size - kept).repeat(size)],
             new=rows >= first_new,
-            rewrite=kept < sizes,  # more updates than the ring holds: all of it is new
+            rewrite=kept < size,  # more updates than the ring holds: all of it is new
         )

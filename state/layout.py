@@ -6,6 +6,7 @@ the stock's i-th value (from 0) is in slot i mod depth."""
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ Records = npt.NDArray[np.void]
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
+@cache
 def record_dtype(channels: int) -> np.dtype[np.void]:
     """One accepted update as it stands in a ring: little-endian, packed, 64 + 8 · channels bytes.
 

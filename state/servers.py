@@ -58,12 +58,34 @@ class Servers:
                     raise StoreRefused("this Redis is a node of a cluster; set redis.cluster=true")
             return replies
         server = self._owner(slot)
+        replies = self._send(server, commands)
+        redirected = [at for at, reply in enumerate(replies) if isinstance(reply, AskError)]
+        if redirected:
+            self._follow(server, slot, commands, replies, redirected)
+        return replies
+
+    def call_each(self, requests: Sequence[tuple[int, Iterable[Bytes]]]) -> list[Any]:
+        """Replies to single commands, each with the slot that it is for, in order: one round trip for each server.
+
+        Otherwise as `call`. After an exception some of the commands may have been carried out."""
+        if not self._cluster:
+            return self.call(0, [command for _, command in requests])
+        together: dict[Server, list[int]] = {}
+        for at, (slot, _) in enumerate(requests):
+            together.setdefault(self._owner(slot), []).append(at)
+        replies: list[Any] = [None] * len(requests)
+        for server, places in together.items():
+            for at, reply in zip(places, self._send(server, [requests[at][1] for at in places]), strict=True):
+                slot, command = requests[at]
+                replies[at] = self.call(slot, [command])[0] if isinstance(reply, AskError) else reply
+        return replies
+
+    def _send(self, server: Server, commands: Commands) -> list[Any]:
+        """The replies of one node; who owns which slots is asked for again where it is away, or says that all is not
+        well."""
         self.answered = server.name
         try:
             replies = server.call(commands)
-            redirected = [at for at, reply in enumerate(replies) if isinstance(reply, AskError)]
-            if redirected:
-                self._follow(server, slot, commands, replies, redirected)
         except Unavailable:
             self._owners = []
             raise
@@ -92,12 +114,13 @@ class Servers:
         if isinstance(first, MovedError):
             self._owners = []
             self._candidates.insert(0, address)
-            answers = self._owner(slot).call(again)
+            answers = self._send(self._owner(slot), again)
         else:  # the slot is on its way: this call only, and the owner stays
             asking = [pack("ASKING")]
-            answers = self._node(address).call([part for command in again for part in (asking, command)])[1::2]
+            answers = self._send(self._node(address), [part for command in again for part in (asking, command)])[1::2]
         for at, answer in zip(redirected, answers, strict=True):
             if isinstance(answer, AskError):
+                self._owners = []
                 raise Unavailable(f"Redis Cluster: slot {slot} is moving between nodes ({answer})")
             replies[at] = answer
 

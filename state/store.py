@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from state.layout import Delta, Keys, Meta, Records, record_dtype
 from state.rings import decode_rings
 from state.servers import Servers, slot_of
 
-__all__ = ["Broken", "Loaded", "Outcome", "RedisStore", "StoreRefused", "Unavailable"]
+__all__ = ["Broken", "Loaded", "Outcome", "RedisStore", "StoreRefused", "Unavailable", "Write"]
 
 OLDEST = (6, 2)  # GETDEL
 READ_BYTES = 1 << 20  # of rings per MGET: Redis serves nobody else meanwhile
@@ -51,6 +51,23 @@ class Broken:
 
     positions: list[int]
     stocks_lost: bool = False
+
+
+class _Script(NamedTuple):
+    """One call of the script, packed but for its name."""
+
+    slot: int
+    more: int  # arguments in `body`
+    body: list[bytes]
+
+
+class Write(NamedTuple):
+    """A partition's way from one meta to the next."""
+
+    partition: int
+    expect: Meta | None  # None: no meta
+    then: Meta
+    delta: Delta
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,10 @@ class RedisStore:
 
     def call(self, partition: int, *commands: Sequence[Bytes]) -> list[Any]:
         """Replies of the server that holds the partition; error replies stand in their place. Raises: Unavailable."""
-        return self.servers.call(slot_of(f"{self.group}/{self.topic}/{partition}"), commands)
+        return self.servers.call(self._slot(partition), commands)
+
+    def _slot(self, partition: int) -> int:
+        return slot_of(f"{self.group}/{self.topic}/{partition}")
 
     def ask(self, partition: int, *arguments: str | bytes | int) -> Any:  # a reply's type is its command's
         """The reply to one command. Raises: Unavailable, StoreRefused for an error reply."""
@@ -197,20 +217,29 @@ class RedisStore:
                 return list(found)
 
     def write(self, partition: int, expect: Meta | None, then: Meta, delta: Delta) -> Outcome | Broken:
-        """Moves the partition from `expect` (None: no meta) to `then` with the runs of `delta`, in one atomic call.
+        """`write_all` for one partition."""
+        return self.write_all([Write(partition, expect, then, delta)])[0]
+
+    def write_all(self, writes: Sequence[Write]) -> list[Outcome | Broken]:
+        """Moves each partition from `expect` to `then` with the runs of `delta`: an atomic call for each of them, all
+        sent in one go, since a round trip costs more than a small write. Partitions are different ones.
 
         Runs are appended under `then.generation`, which is the current one, or one that was staged before and becomes
         current now; what was current is left for `unlink_generation`. If generation and watermark stay, each run must
         be a rewrite (that is how rings are repaired), so that a repeated call does nothing twice.
-        Raises: Unavailable (repeat it as it was); StoreRefused; ValueError for a delta that breaks its contract."""
-        if delta.records.dtype != record_dtype(then.channels):
-            raise ValueError(f"the delta's records do not have the {then.channels} channels of the meta")
-        if expect and expect.generation == then.generation:
-            if (expect.depth, expect.fields) != (then.depth, then.fields):
-                raise ValueError("another depth or other fields need another generation")
-            if expect.watermark == then.watermark and not delta.rewrite.all():
-                raise ValueError("a write that leaves the watermark where it is may only rewrite whole rings")
-        return self._script(partition, expect, then.generation, then.depth, delta, then)
+        Raises: Unavailable (repeat all of it as it was; some may have been written); StoreRefused; ValueError for a
+        delta that breaks its contract."""
+        scripts = []
+        for partition, expect, then, delta in writes:
+            if delta.records.dtype != record_dtype(then.channels):
+                raise ValueError(f"the delta's records do not have the {then.channels} channels of the meta")
+            if expect and expect.generation == then.generation:
+                if (expect.depth, expect.fields) != (then.depth, then.fields):
+                    raise ValueError("another depth or other fields need another generation")
+                if expect.watermark == then.watermark and not delta.rewrite.all():
+                    raise ValueError("a write that leaves the watermark where it is may only rewrite whole rings")
+            scripts.append(self._script(partition, expect, then.generation, then.depth, delta, then))
+        return self._run(scripts)
 
     def stage(self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta) -> Outcome | Broken:
         """Writes runs of a generation that is not current; meta must be `expect` and keeps saying so.
@@ -222,11 +251,11 @@ class RedisStore:
         if expect and expect.generation == generation:
             raise ValueError("the current generation cannot be staged")
         self._fence += 1
-        return self._script(partition, expect, generation, depth, delta, self._fence)
+        return self._run([self._script(partition, expect, generation, depth, delta, self._fence)])[0]
 
     def _script(
         self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta, then: Meta | int
-    ) -> Outcome | Broken:
+    ) -> _Script:
         keys = self.keys(partition)
         head = keys.ring(generation, "")
         fields = [cell for field in then.encode().items() for cell in field] if isinstance(then, Meta) else []
@@ -240,19 +269,31 @@ class RedisStore:
             _runs(delta, depth).tobytes(),
         ]
         records = delta.records.tobytes()
-        tail = [pack_arguments(arguments), b"$%d\r\n" % len(records), records, b"\r\n", pack_arguments(fields)]
-        names = [
+        body = [
             pack_arguments([2 + len(delta.stocks), keys.meta, keys.stocks(generation)]),
             self._ring_keys(head, delta.stocks),
+            pack_arguments(arguments),
+            b"$%d\r\n" % len(records),
+            records,
+            b"\r\n",
+            pack_arguments(fields),
         ]
-        more = 1 + 2 + len(delta.stocks) + len(arguments) + 1 + len(fields)
-        reply = self.call(partition, [pack("EVALSHA", _SHA, more=more), *names, *tail])[0]
-        if isinstance(reply, ResponseError) and "NOSCRIPT" in f"{reply.status_code} {reply}":
-            reply = self.call(partition, [pack("EVAL", _SCRIPT, more=more), *names, *tail])[0]
-        self._checked(reply)
-        if isinstance(reply, list):
-            return Broken(reply[1:], stocks_lost=bool(reply[0]))
-        return Outcome.APPLIED if reply == 1 else Outcome.CONFLICT
+        return _Script(self._slot(partition), 1 + 2 + len(delta.stocks) + len(arguments) + 1 + len(fields), body)
+
+    def _run(self, scripts: Sequence[_Script]) -> list[Outcome | Broken]:
+        replies = self.servers.call_each(
+            [(slot, [pack("EVALSHA", _SHA, more=more), *body]) for slot, more, body in scripts]
+        )
+        outcomes: list[Outcome | Broken] = []
+        for (slot, more, body), reply in zip(scripts, replies, strict=True):
+            if isinstance(reply, ResponseError) and "NOSCRIPT" in f"{reply.status_code} {reply}":
+                reply = self.servers.call(slot, [[pack("EVAL", _SCRIPT, more=more), *body]])[0]  # noqa: PLW2901
+            self._checked(reply)
+            if isinstance(reply, list):
+                outcomes.append(Broken(reply[1:], stocks_lost=bool(reply[0])))
+            else:
+                outcomes.append(Outcome.APPLIED if reply == 1 else Outcome.CONFLICT)
+        return outcomes
 
     def _ring_keys(self, head: str, stocks: list[str]) -> bytes:
         heads = self._heads.get(head)

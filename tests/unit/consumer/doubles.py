@@ -1,7 +1,7 @@
 """Stand-ins for what the units are handed: a record without Kafka, and a model that can be worked in the head."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from model.predictor import Predictions
 from state.errors import Unavailable
 from state.history import History
 from state.layout import LAYOUT, Delta, Meta, record_dtype
-from state.store import Broken, Loaded, Outcome
+from state.store import Broken, Loaded, Outcome, Write
 
 NOON_MS = 1_704_110_400_000  # 2024-01-01T12:00:00Z
 
@@ -130,6 +130,9 @@ class MemoryStore:
 
     def write(self, partition: int, expect: Meta | None, then: Meta, delta: Delta) -> Outcome | Broken:
         return self._work() or self._put(partition, expect, then.generation, delta, then)
+
+    def write_all(self, writes: Sequence[Write]) -> list[Outcome | Broken]:
+        return [self.write(*write) for write in writes]
 
     def stage(self, partition: int, expect: Meta | None, generation: str, depth: int, delta: Delta) -> Outcome | Broken:
         assert depth == 8

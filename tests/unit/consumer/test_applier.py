@@ -45,7 +45,7 @@ class System:
         return self.partition
 
     def apply(self) -> Applied:
-        return self.applier.apply(self.partition)
+        return self.applier.apply([self.partition])[0]
 
     @property
     def repaired(self) -> float | None:

@@ -37,7 +37,7 @@ class Kafka:
         self.offsets: dict[int, int] = {}  # committed
         self.published: list[tuple[str, bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = []
         self.changes: deque[Change] = deque()
-        self.member = "member-1"
+        self.member, self.refused = "member-1", 0
         self.away = ""  # why no question is answered
         self.positions: dict[int, int] = {}
         self.held: set[int] = set()
@@ -122,7 +122,10 @@ class Kafka:
         self._open += [(topic, key, value, headers or []) for key, value, headers in outgoing]
 
     def send_offsets(self, topic: str, offsets: Mapping[int, int], group_metadata: object) -> None:
-        assert (topic, group_metadata) == ("prices", self.member)
+        assert topic == "prices"
+        self.refused += group_metadata != self.member
+        if group_metadata != self.member:
+            raise TransactionAborted("of an old generation")  # the fence
         self._sent = dict(offsets)
 
     def commit(self) -> None:
@@ -370,7 +373,8 @@ def test_kafka_away_while_seating_waits() -> None:
 
 def test_offsets_are_never_sent_without_a_place_in_the_group(system: System) -> None:
     system.kafka.member = ""
-    system.write(3).rounds(2)
+    system.write(3).rounds(3)
+    assert system.kafka.refused == 1  # by what it was told when it had one; then it knows
     assert system.predicted() == []
     assert system.kafka.offsets == {0: 2}
     system.kafka.member = "member-2"
