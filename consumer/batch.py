@@ -6,20 +6,18 @@ for many windows than for one."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from consumer.outputs import FALSE, TRUE, dead_letter, format_ts, traceparent
 from consumer.stage import Staged, admit, consecutive_rejections, judge, predictable
-from model.predictor import Predictions
 from state.layout import FALLING, FLIPPED, PREDICTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
 
     from consumer.events import EventDecoder, Record
     from consumer.metrics import Metrics
@@ -72,22 +70,19 @@ class Stager:
         thresholds = (self._predictor.falling_on, self._predictor.falling_off)
         staged: list[tuple[Partition, Staged]] = []
         trips: dict[int, int] = {}
-        first = 0
-        for (partition, records), part, want in zip(taken, admitted, wanted, strict=True):
-            mine = _rows(predictions, first, first + len(want))
-            first += len(want)
-            falling_before = partition.history.falling(part.updates.row[part.updates.start])
-            entries, unpredicted, scores = judge(part, falling_before, want, mine, thresholds)
-            rejections = part.events.rejections + part.rejections + unpredicted
+        judged = judge(admitted, wanted, predictions, thresholds)
+        for (partition, records), part, said in zip(taken, admitted, judged, strict=True):
+            rejections = part.events.rejections + part.rejections + said.rejections
             rejections.sort(key=lambda rejection: rejection.position)
             silent = _first_at(records, partition.output_from)
             rejected, trip = consecutive_rejections(partition.rejected, len(records), rejections, silent, self._limit)
             if trip is not None:
                 trips[partition.number] = trip
+            next_offset = records[-1].offset() + 1
             staged.append(
                 (
                     partition,
-                    Staged(records, silent, part, entries, scores, rejections, rejected, records[-1].offset() + 1),
+                    Staged(records, silent, part, said.entries, said.scores, rejections, rejected, next_offset),
                 )
             )
         observe(history_seconds + clock() - started, "history")
@@ -144,48 +139,48 @@ def dead_letters_of(
             yield dead_letter(staged.records[rejection.position], rejection, source, failed_at, version)
 
 
-def count(metrics: Metrics, staged: Staged, now_ms: int) -> None:
-    """Move the metrics by what a committed part held; what was restored moves none."""
-    admitted, entries = staged.admitted, staged.entries
-    events, live = admitted.events, staged.position >= staged.silent
-    predicted = live & (entries["flags"] & PREDICTED != 0)
+def count(metrics: Metrics, parts: Sequence[Staged], now_ms: int) -> None:
+    """Move the metrics by what committed parts held; what was restored moves none. `parts` has at least one."""
+    flags = np.concatenate([part.entries["flags"] for part in parts])
+    times = np.concatenate([part.entries["ts"] for part in parts])
+    live = np.concatenate([part.position >= part.silent for part in parts])
+    timestamps = np.concatenate([part.admitted.events.timestamp[part.admitted.source] for part in parts])
+    predicted = live & (flags & PREDICTED != 0)
     predictions = int(np.count_nonzero(predicted))
-    refused = [r.reason for r in staged.rejections if r.position >= staged.silent]
-    duplicates = int(np.count_nonzero(events.position[admitted.duplicates] >= staged.silent))
-    consumed = staged.live
+    refused = Counter(r.reason for part in parts for r in part.rejections if r.position >= part.silent)
+    duplicates = sum(part.live_duplicates for part in parts)
+    consumed = sum(part.live for part in parts)
     metrics.events_consumed.inc(consumed)
     metrics.predictions_published.inc(predictions)
-    for reason in set(refused):
-        metrics.dead_letters.labels(reason).inc(refused.count(reason))
+    for reason, number in refused.items():
+        metrics.dead_letters.labels(reason).inc(number)
     metrics.events_skipped.labels("duplicate").inc(duplicates)
-    metrics.events_skipped.labels("warming_up").inc(consumed - predictions - len(refused) - duplicates)
-    flipped = entries["flags"][predicted & (entries["flags"] & FLIPPED != 0)]
+    metrics.events_skipped.labels("warming_up").inc(consumed - predictions - refused.total() - duplicates)
+    flipped = flags[predicted & (flags & FLIPPED != 0)]
     falling = int(np.count_nonzero(flipped & FALLING))
     metrics.flips.labels("falling").inc(falling)
     metrics.flips.labels("not_falling").inc(len(flipped) - falling)
-    _count_scores(metrics, staged, live)
-    timestamps = events.timestamp[admitted.source[predicted]]
+    timestamps = timestamps[predicted]
     # A producer's clock may be ahead of ours: never negative, a sum must not fall.
     metrics.event_to_prediction_seconds.observe(np.maximum(now_ms - timestamps[timestamps >= 0], 0) / 1000)
     if live.any():
-        metrics.saw_event_time(int(entries["ts"][live].max()) / 1000)
+        metrics.saw_event_time(int(times[live].max()) / 1000)
+    _count_scores(metrics, parts)
 
 
-def _count_scores(metrics: Metrics, staged: Staged, live: NDArray[np.bool_]) -> None:
-    scores = staged.scores
-    settled = live[scores.position]
-    number = int(np.count_nonzero(settled))
+def _count_scores(metrics: Metrics, parts: Sequence[Staged]) -> None:
+    settled = [(part.position >= part.silent)[part.scores.position] for part in parts]
+    number = sum(int(np.count_nonzero(one)) for one in settled)
     if number:
-        metrics.forecast_abs_error.add(float(scores.error[settled].sum()), number)
-        metrics.naive_abs_error.add(float(scores.naive[settled].sum()), number)
-        hits = int(np.count_nonzero(scores.hit[settled]))
+        error, naive, hit = (
+            np.concatenate([getattr(part.scores, name)[one] for part, one in zip(parts, settled, strict=True)])
+            for name in ("error", "naive", "hit")
+        )
+        metrics.forecast_abs_error.add(float(error.sum()), number)
+        metrics.naive_abs_error.add(float(naive.sum()), number)
+        hits = int(np.count_nonzero(hit))
         metrics.interval_hits.labels("true").inc(hits)
         metrics.interval_hits.labels("false").inc(number - hits)
-
-
-def _rows(predictions: Predictions, first: int, last: int) -> Predictions:
-    rows = slice(first, last)
-    return Predictions(**{field.name: getattr(predictions, field.name)[rows] for field in fields(predictions)})
 
 
 def _first_at(records: Sequence[Record], offset: int) -> int:

@@ -415,13 +415,13 @@ class Engine:
             restored = partition.output_from if staged.silent else 0
             if restored and partition.next_offset >= restored:
                 logger.info("partition %d: histories restored, publishing from %d", partition.number, restored)
-            if staged.live:
-                count(self._metrics, staged, now)
             if staged.tripped:
                 partition.breaker_open = True
                 self._upkeep.show_breaker(partition)
-        if live := sum(staged.live for _, staged in batch.parts):
-            self._metrics.batch_events.observe(live)
+        live = [staged for _, staged in batch.parts if staged.live]
+        if live:
+            count(self._metrics, live, now)
+            self._metrics.batch_events.observe(sum(staged.live for staged in live))
         self._apply()
 
     # 6 apply

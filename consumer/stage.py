@@ -9,13 +9,15 @@ history where a group begins. Nothing depends on where the log was cut into batc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from consumer.events import Rejection
 from state.history import Updates, sizes
-from state.layout import FALLING, FLIPPED, PREDICTED, record_dtype
+from state.layout import FALLING, FLIPPED, PREDICTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", bound=np.generic)
 
 _FIRST = np.zeros(1, np.int64)
+_NUMBERS = ("forecast", "low", "high", "scale", "probability")  # of a prediction
 SCORE_CAP = 1e6  # window scales; one wrong decimal point must not drown the sums of a year
 
 
@@ -53,6 +56,11 @@ class Scores:
     naive: NDArray[np.float64]  # (k,) |value − last value| / scale
     hit: NDArray[np.bool_]  # (k,) within [low, high]
 
+    def part(self, first: int, end: int) -> Scores:
+        """Those of the updates in [first, end), whose positions then count from `first`."""
+        k, m = self.position.searchsorted((first, end)).tolist()
+        return Scores(self.position[k:m] - first, self.error[k:m], self.naive[k:m], self.hit[k:m])
+
 
 @dataclass(frozen=True)
 class Staged:
@@ -74,6 +82,12 @@ class Staged:
         return len(self.records) - self.silent
 
     @property
+    def live_duplicates(self) -> int:
+        """How many of them are duplicates."""
+        admitted = self.admitted
+        return int(np.count_nonzero(admitted.events.position[admitted.duplicates] >= self.silent))
+
+    @cached_property
     def position(self) -> NDArray[np.int64]:
         """(n,) position in `records` of each update."""
         return self.admitted.events.position[self.admitted.source]
@@ -131,44 +145,76 @@ def predictable(admitted: Admitted, min_history: int) -> NDArray[np.int64]:
     return (admitted.updates.index >= min_history).nonzero()[0]
 
 
+class Judged(NamedTuple):
+    """What is said of one partition's updates."""
+
+    entries: Records  # (n,) as records of their rings
+    rejections: list[Rejection]  # updates whose prediction is not finite
+    scores: Scores
+
+
 def judge(
-    admitted: Admitted,
-    falling_before: NDArray[np.bool_],
-    wanted: NDArray[np.int64],
+    parts: Sequence[Admitted],
+    wanted: Sequence[NDArray[np.int64]],
     predictions: Predictions,
     thresholds: tuple[float, float],
-) -> tuple[Records, list[Rejection], Scores]:
-    """Flags and scores: the updates as ring records, the updates without a finite prediction, the settled forecasts.
+) -> list[Judged]:
+    """Flags and scores of several partitions' updates, in one pass: for a few records the number of calls is the cost.
 
     Args:
-        falling_before: (groups,) each row's flag before the batch.
-        wanted: positions of the updates that `predictions` are for, in its order.
+        wanted: for each part, positions of its updates that `predictions` are for, which stand in this order.
         thresholds: falling on at ≥ the first, off at < the second, compared with the unrounded probability."""
-    updates, events, source = admitted.updates, admitted.events, admitted.source
-    n = len(updates.row)
-    entries = np.zeros(n, record_dtype(updates.values.shape[1]))
-    entries["index"], entries["values"] = updates.index, updates.values
-    entries["offset"], entries["ts"] = events.offset[source], events.ts[source]
+    ends = list(accumulate(len(part.updates.row) for part in parts))
+    bounds = list(pairwise([0, *ends]))
+    entries = np.zeros(ends[-1], parts[0].before.dtype)
+    for part, (first, end) in zip(parts, bounds, strict=True):
+        own, updates, events = entries[first:end], part.updates, part.events
+        own["index"], own["values"] = updates.index, updates.values
+        own["offset"], own["ts"] = events.offset[part.source], events.ts[part.source]
+    groups = _Groups(
+        start=_joined([part.updates.start + first for part, (first, _) in zip(parts, bounds, strict=True)]),
+        size=_joined([part.updates.size for part in parts]),
+        rank=_joined([part.updates.rank for part in parts]),
+        before=_joined([part.before for part in parts]),
+    )
+    asked = _joined([positions + first for positions, (first, _) in zip(wanted, bounds, strict=True)])
     finite = np.isfinite(predictions.probability)
-    for name in ("forecast", "low", "high", "scale", "probability"):
-        column = getattr(predictions, name)
-        finite = finite & np.isfinite(column)
+    for name in _NUMBERS:
+        finite &= np.isfinite(getattr(predictions, name))
+    good = asked[finite]
+    for name in _NUMBERS:
         entries[name] = np.nan
-    good = wanted[finite]
-    for name in ("forecast", "low", "high", "scale", "probability"):
         entries[name][good] = getattr(predictions, name)[finite]
 
-    falling, flipped = _hysteresis(entries["probability"], updates, falling_before, thresholds)
-    predicted = np.zeros(n, np.bool_)
+    falling, flipped = _hysteresis(entries["probability"], groups, thresholds)
+    predicted = np.zeros(len(entries), np.bool_)
     predicted[good] = True
     entries["flags"] = FALLING * falling + PREDICTED * predicted + FLIPPED * (flipped & predicted)
-    rejections = [
-        Rejection(
-            int(events.position[source[i]]), "model_not_finite", "the model gave no finite numbers for this window"
+    scores = _scores(entries, groups)
+    bad = asked[~finite]
+    return [
+        Judged(
+            entries[first:end],
+            [_not_finite(part, int(at) - first) for at in bad[(bad >= first) & (bad < end)]] if len(bad) else [],
+            scores.part(first, end),
         )
-        for i in wanted[~finite].tolist()
+        for part, (first, end) in zip(parts, bounds, strict=True)
     ]
-    return entries, rejections, _scores(admitted, entries)
+
+
+def _not_finite(part: Admitted, update: int) -> Rejection:
+    position = int(part.events.position[part.source[update]])
+    return Rejection(position, "model_not_finite", "the model gave no finite numbers for this window")
+
+
+def _joined(arrays: list[NDArray[_T]]) -> NDArray[_T]:
+    if len(arrays) == 1:
+        return arrays[0]
+    kind = arrays[0].dtype
+    if kind.names is None:
+        return np.concatenate(arrays)
+    # As plain bytes: of records, NumPy would compare all fields by name first, for ten times as long.
+    return np.concatenate([array.view(f"V{kind.itemsize}") for array in arrays]).view(kind)
 
 
 def consecutive_rejections(
@@ -239,31 +285,39 @@ def _running_max(previous: NDArray[np.int64], start: NDArray[np.int64]) -> NDArr
     return levels[np.maximum.accumulate(rank + lift) - lift]
 
 
+class _Groups(NamedTuple):
+    """Updates of the same stock stand together; (groups,) but for `rank`."""
+
+    start: NDArray[np.int64]  # position of the first
+    size: NDArray[np.int64]
+    rank: NDArray[np.int64]  # (n,) of each update in its group
+    before: Records  # the stock's newest record before the batch
+
+
 def _hysteresis(
-    probability: NDArray[np.float32], updates: Updates, before: NDArray[np.bool_], thresholds: tuple[float, float]
+    probability: NDArray[np.float32], groups: _Groups, thresholds: tuple[float, float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Flag after each update, and whether it changed there. NaN and the band between the thresholds keep the flag."""
     on, off = thresholds
     wide = probability.astype(np.float64)  # against a float64 threshold NumPy would round the threshold instead
     rises, drops = wide >= on, wide < off
     position = np.arange(len(wide))
-    group_start = position - updates.rank
+    before = groups.before["flags"] & FALLING != 0
     decided = np.maximum.accumulate(np.where(rises | drops, position, -1))
-    carried = before.repeat(updates.size)
-    falling = np.where(decided >= group_start, rises[decided], carried)
-    return falling, falling != _shift(falling, updates.start, before)
+    falling = np.where(decided >= position - groups.rank, rises[decided], before.repeat(groups.size))
+    return falling, falling != _shift(falling, groups.start, before)
 
 
-def _scores(admitted: Admitted, entries: Records) -> Scores:
-    updates, before = admitted.updates, admitted.before
-    forecast = _shift(entries["forecast"], updates.start, before["forecast"])
+def _scores(entries: Records, groups: _Groups) -> Scores:
+    start, before = groups.start, groups.before
+    forecast = _shift(entries["forecast"], start, before["forecast"])
     position: NDArray[np.int64] = (~np.isnan(forecast)).nonzero()[0]
-    value = updates.values[position, 0]
+    value = entries["values"][position, 0]
 
     def pending(name: str) -> NDArray[np.float64]:
-        return _shift(entries[name], updates.start, before[name])[position]
+        return _shift(entries[name], start, before[name])[position]
 
-    last = _shift(updates.values[:, 0], updates.start, before["values"][:, 0])[position]
+    last = _shift(entries["values"][:, 0], start, before["values"][:, 0])[position]
     scale = pending("scale")
     with np.errstate(over="ignore", invalid="ignore"):
         # Halved before they are subtracted: ±1e308 must not meet as infinity.

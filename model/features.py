@@ -79,7 +79,7 @@ def features(windows: NDArray[np.float64]) -> Features:
 
 
 def to_values(change: NDArray[np.float64], seen: Features) -> NDArray[np.float64]:
-    """The values that lie `change` scales from the windows' last values; (n,) float64 in the value's own unit.
+    """The values that lie `change` scales from the windows' last values; (…, n) float64 in the value's own unit.
 
     Saturates at the largest float rather than overflow; a non-finite change gives NaN.
     """

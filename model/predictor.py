@@ -111,11 +111,9 @@ class Predictor:
         seen = features(windows[start:stop])
         probability, change = self._forward(_padded(seen.x, size), self._weights)[:, : stop - start]
         interval = self.manifest.interval
-        moved = change.astype(np.float64)
         into.probability[start:stop] = probability
-        into.forecast[start:stop] = to_values(moved, seen)
-        into.low[start:stop] = to_values(moved + interval.low, seen)
-        into.high[start:stop] = to_values(moved + interval.high, seen)
+        changes = change.astype(np.float64) + np.array([[0.0], [interval.low], [interval.high]])
+        into.forecast[start:stop], into.low[start:stop], into.high[start:stop] = to_values(changes, seen)
         into.scale[start:stop] = seen.scale
 
     def _check(self, content: bundle.Bundle) -> None:

@@ -96,10 +96,6 @@ class History:
         """(n,) index of each row's newest update; 0 for new stocks."""
         return self._known(self._count, rows)
 
-    def falling(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n,) flag after each row's newest update; False for new stocks."""
-        return self._known(self._falling, rows)
-
     def _known(self, column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
         known = rows < len(self)
         if known.all():
@@ -111,8 +107,10 @@ class History:
     def newest(self, rows: NDArray[np.int64]) -> Records:
         """(n,) newest record of each row; index 0, time `LONG_AGO` and NaN forecasts for new stocks."""
         count = self.count(rows)
-        out = np.zeros(len(rows), self._records.dtype)
         known = count > 0
+        if known.all():
+            return self._records[rows, (count - 1) % self.reach]
+        out = np.zeros(len(rows), self._records.dtype)
         at = rows[known]
         out[known] = self._records[at, (count[known] - 1) % self.reach]
         blank = out[~known]

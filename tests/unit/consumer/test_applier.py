@@ -37,8 +37,7 @@ class System:
         first = self.partition.next_offset
         events = EventDecoder((), 99, 9).decode([event(s, v, first + n, first + n) for n, (s, v) in enumerate(values)])
         admitted = admit(self.partition.history, events, 100)
-        none = np.zeros(len(admitted.updates.start), np.bool_)
-        entries, _, _ = judge(admitted, none, np.zeros(0, np.int64), NO_PREDICTIONS, (0.6, 0.4))
+        ((entries, _, _),) = judge([admitted], [np.zeros(0, np.int64)], NO_PREDICTIONS, (0.6, 0.4))
         self.partition.history.fold(admitted.updates, entries)
         self.partition.delta = self.partition.history.delta(admitted.updates, entries)
         self.partition.next_offset += len(values)

@@ -51,7 +51,7 @@ class Run:
             partition.history.fold(staged.admitted.updates, staged.entries)
             partition.next_offset, partition.rejected = staged.next_offset, staged.rejected
             partition.breaker_open = staged.tripped
-            count(self.metrics, staged, NOON_MS + 250)
+            count(self.metrics, [staged], NOON_MS + 250)
         return [staged for _, staged in parts]
 
     def offsets(self) -> list[int]:

@@ -35,8 +35,7 @@ class Stage:
         self.admitted = admitted = admit(self.history, events, self.max_stocks)
         wanted = predictable(admitted, MODEL.min_history)
         predictions = MODEL.predict(self.history.windows(admitted.updates, wanted))
-        falling = self.history.falling(admitted.updates.row[admitted.updates.start])
-        self.entries, unpredicted, self.scores = judge(admitted, falling, wanted, predictions, THRESHOLDS)
+        ((self.entries, unpredicted, self.scores),) = judge([admitted], [wanted], predictions, THRESHOLDS)
         self.history.fold(admitted.updates, self.entries)
         found: dict[str, list[int]] = {"update": sorted(self.entries["offset"].tolist())}
         for rejection in [*events.rejections, *admitted.rejections, *unpredicted]:
@@ -220,9 +219,7 @@ def test_any_number_that_is_not_finite_makes_the_prediction_a_dead_letter(broken
     columns = {name: np.array([1.0, 1.0]) for name in ("forecast", "low", "high", "scale")}
     columns["probability"] = np.array([0.9, 0.9], np.float32)
     columns[broken][0] = number
-    entries, rejections, _ = judge(
-        admitted, np.array([False, False]), np.array([0, 1]), Predictions(**columns), THRESHOLDS
-    )  # type: ignore[arg-type]
+    ((entries, rejections, _),) = judge([admitted], [np.array([0, 1])], Predictions(**columns), THRESHOLDS)  # type: ignore[arg-type]
     assert [(r.position, r.reason) for r in rejections] == [(0, "model_not_finite")]
     assert entries["flags"].tolist() == [0, FALLING + PREDICTED + FLIPPED]
     assert math.isnan(entries["probability"][0])
@@ -264,7 +261,8 @@ def _judged(*probabilities: float, thresholds: tuple[float, float], before: bool
     admitted = admit(History(1, 1, 8), EventDecoder((), 99, 9).decode([event("A", i, i, i) for i in range(n)]), 9)
     one = np.ones(n)
     predictions = Predictions(np.array(probabilities, np.float32), one, one, one, one)
-    stage.entries, _, _ = judge(admitted, np.array([before]), np.arange(n), predictions, thresholds)
+    admitted.before["flags"] = FALLING * before
+    ((stage.entries, _, _),) = judge([admitted], [np.arange(n)], predictions, thresholds)
     return stage.flags()
 
 

@@ -110,7 +110,9 @@ def test_windows_are_those_of_a_deque_for_each_stock(batches: list[Batch], reach
         history.fold(new, entries(new))
         rows = np.arange(len(history))
         assert history.count(rows).tolist() == [counts[stock] for stock in history.stocks]
-        assert history.falling(rows).tolist() == [naive[stock][-1] < 0 for stock in history.stocks]
+        assert (history.newest(rows)["flags"] & FALLING != 0).tolist() == [
+            naive[stock][-1] < 0 for stock in history.stocks
+        ]
         assert history.newest(rows)["values"][:, 0].tolist() == [naive[stock][-1] for stock in history.stocks]
         assert history.falling_stocks == sum(naive[stock][-1] < 0 for stock in history.stocks)
 
@@ -134,7 +136,7 @@ def test_a_new_stock_has_no_newest_record() -> None:
     assert newest["ts"].tolist() == [1_000, LONG_AGO]
     for name in ("forecast", "low", "high", "scale", "probability"):
         assert np.isnan(newest[name][1])
-    assert history.falling(np.array([0, 1])).tolist() == [True, False]
+    assert (history.newest(np.array([0, 1]))["flags"] & FALLING != 0).tolist() == [True, False]
     assert history.count(np.array([0, 1])).tolist() == [1, 0]
 
 
@@ -198,7 +200,7 @@ def test_a_rewrite_gives_what_memory_holds_numbered_from_one_and_goes_on_from_th
     assert delta.records["offset"].tolist() == [5, 2, 3, 4]  # all but the index is what it was
     assert window(history, [("A", 6)]) == [4, 5, 6]
     assert _delta(fold(history, [("A", 6)])) == [("A", [4], [6], False, False)]
-    assert history.falling(np.array([0, 1])).tolist() == [False, True]
+    assert (history.newest(np.array([0, 1]))["flags"] & FALLING != 0).tolist() == [False, True]
 
 
 def _rings(history: History, rows: list[int]) -> tuple[list[str], np.ndarray, Records]:
@@ -232,7 +234,7 @@ def test_loaded_or_rewritten_rings_go_on_as_if_nothing_had_happened(batch: Batch
     assert np.array_equal(loaded.windows(new, np.arange(len(new.row))), expected)
     assert np.array_equal(whole.windows(new, np.arange(len(new.row))), expected)
     rows = np.arange(len(through) + 1)  # a stock that is not there, too
-    assert np.array_equal(loaded.falling(rows), through.falling(rows))
+    assert np.array_equal((loaded.newest(rows)["flags"] & FALLING != 0), (through.newest(rows)["flags"] & FALLING != 0))
     assert np.array_equal(loaded.newest(rows)["offset"], through.newest(rows)["offset"])
     assert np.array_equal(loaded.newest(rows)["ts"], through.newest(rows)["ts"])
 
