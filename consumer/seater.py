@@ -126,7 +126,7 @@ class Seater:
     def _load(self, number: int, meta: Meta, history: History, breathe: Callable[[], None]) -> int:
         """Number of rings that could not be read; those that could are in `history`."""
         broken: list[str] = []
-        for chunk in self._store.load_chunks(number, meta, history.channels, history.reach):
+        for chunk in self._store.load(number, meta, history.channels, history.reach):
             breathe()
             history.load(chunk.stocks, chunk.counts, chunk.records)
             broken += chunk.broken + (["its set of stocks"] if chunk.stocks_lost else [])

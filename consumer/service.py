@@ -27,13 +27,14 @@ from consumer.seating import Policy, SeatingRefused
 from consumer.sink import Sink
 from consumer.source import CALL_TIMEOUT, LIBRDKAFKA, Source, SourceAway
 from consumer.stop import SHUTDOWN_SECONDS, Stop
+from consumer.stores import store_of
 from model.bundle import BadBundle
 from model.predictor import Predictor
 from state.errors import StoreRefused, Unavailable
-from state.store import RedisStore
 
 if TYPE_CHECKING:
     from consumer.settings import Settings
+    from state.store import RedisStore
 
 logger = logging.getLogger(__name__)
 
@@ -146,14 +147,8 @@ def _quiet_collector() -> None:
 
 def _store(settings: Settings) -> RedisStore:
     """Redis, checked once: what configuration makes impossible must stop the start. That it is away must not."""
-    store = RedisStore(
-        settings.redis.url.get_secret_value(),
-        cluster=settings.redis.cluster,
-        prefix=settings.redis.key_prefix,
-        group=settings.kafka.group_id,
-        topic=settings.kafka.input_topic,
-    )
     try:
+        store = store_of(settings)
         store.check()
     except StoreRefused as error:
         raise CannotStart(str(error)) from error

@@ -30,7 +30,7 @@ def convert(
 
     `on_chunk` is called after each chunk and may use the store. `generation` is a new name. The old generation is left
     for `unlink_generation`. Raises: Unavailable (read the meta again, call with another new name), StoreRefused."""
-    for chunk in store.load_chunks(partition, meta, meta.channels, meta.depth):
+    for chunk in store.load(partition, meta, meta.channels, meta.depth):
         if not chunk.intact:
             return meta
         for delta in _cut(chunk, meta.layout, depth).split(STOCKS):

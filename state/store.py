@@ -4,7 +4,7 @@ Nothing here repeats a call or sleeps: every failure is `Unavailable` (call agai
 (never)."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib.resources import files
@@ -155,28 +155,11 @@ class RedisStore:
         except ValueError as error:
             raise StoreRefused(f"Redis key {self.keys(partition).meta} is not ours: {error}") from error
 
-    def load(
-        self, partition: int, meta: Meta, channels: int, keep: int, on_chunk: Callable[[], None] = lambda: None
-    ) -> Loaded:
-        """All rings of the partition, read in chunks; `on_chunk` is called after each and may use this store.
+    def load(self, partition: int, meta: Meta, channels: int, keep: int) -> Iterator[Loaded]:
+        """All rings of the partition, in chunks of a few MB, at least one; in between the store may be used at will.
 
+        Rely on none of them before the iteration has ended: only then is it known that nobody wrote meanwhile.
         Raises: Unavailable, also if the meta has moved meanwhile; ValueError if `channels` are not the meta's."""
-        chunks = []
-        for chunk in self.load_chunks(partition, meta, channels, keep):
-            chunks.append(chunk)
-            on_chunk()
-        return Loaded(
-            [stock for chunk in chunks for stock in chunk.stocks],
-            np.concatenate([chunk.counts for chunk in chunks]),
-            np.concatenate([chunk.records for chunk in chunks]),
-            [stock for chunk in chunks for stock in chunk.broken],
-            any(chunk.stocks_lost for chunk in chunks),
-        )
-
-    def load_chunks(self, partition: int, meta: Meta, channels: int, keep: int) -> Iterator[Loaded]:
-        """`load` as its chunks of a few MB, at least one. Between them the store may be used for anything.
-
-        Rely on none of them before the iteration has ended: only then is it known that nobody wrote meanwhile."""
         if channels != meta.channels:
             raise ValueError(f"the rings have {meta.channels} channels, not {channels}")
         keys = self.keys(partition)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 6
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # a file system in memory; the folder made there has a random name
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,7 +40,10 @@ class Missing(Exception):
 
 @dataclass
 class Ground:
-    """A fresh broker ("embedded" or "apache"), a fresh Redis and the three topics. A context manager."""
+    """A fresh broker, a fresh Redis and the three topics. A context manager.
+
+    Brokers: "embedded", "apache", or "in-memory": the embedded one with its files in /dev/shm. It writes all of its log
+    every second or so and answers nobody meanwhile, so that a slow disk shows in everybody's tail."""
 
     broker: str
     settings: Settings = field(init=False)
@@ -60,8 +64,8 @@ class Ground:
     def _open(self) -> None:
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="downtick-bench-")))
         redis = self._stack.enter_context(EmbeddedRedis()).start()
-        if self.broker == "embedded":
-            kafka = self._stack.enter_context(EmbeddedKafka()).start()
+        if self.broker in {"embedded", "in-memory"}:
+            kafka = self._stack.enter_context(EmbeddedKafka(self._broker_folder())).start()
             variables, self.broker_pid = sandbox_variables(kafka, redis), kafka.child.pid
         else:
             from tests.support.kafka import ApacheKafka, KafkaMissing  # noqa: PLC0415  # only where it is asked for
@@ -84,6 +88,13 @@ class Ground:
         self.environ |= variables | {"DOWNTICK_WORKER": "bench", "PYTHONPATH": str(ROOT)}
         self.settings = load_settings({}, environ=self.environ)
         create_topics(self.settings, partitions=PARTITIONS, replication=1)
+
+    def _broker_folder(self) -> Path:
+        if self.broker == "embedded":
+            return self.folder / "broker"
+        if not SHARED_MEMORY.is_dir():
+            raise Missing(f"no {SHARED_MEMORY} for the broker's files")
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="downtick-bench-", dir=SHARED_MEMORY)))
 
     def redis_url(self) -> str:
         return self.settings.redis.url.get_secret_value()

@@ -79,25 +79,26 @@ def _fill(ground: Ground) -> int:
         meta = store.read_meta(partition)
         if meta is None:
             raise RuntimeError(f"partition {partition} has no meta after the service ran")
-        loaded = store.load(partition, meta, meta.channels, 1)
-        count, age = len(loaded.stocks), np.arange(depth - 1, -1, -1)
-        records = np.zeros((count, depth), record_dtype(meta.channels))
-        records[:] = loaded.records[:, -1:]  # the newest record is the service's own
-        records["index"] = np.arange(1, depth + 1)
-        records["offset"] -= age  # rising, as in a log
-        records["ts"] -= age * 1000
-        moves = np.exp(np.cumsum(random.normal(0, 0.001, (count, depth)), axis=1))
-        records["values"] *= (moves / moves[:, -1:])[:, :, None]
-        delta = Delta(
-            stocks=loaded.stocks,
-            counts=np.full(count, depth, np.int64),
-            records=records.reshape(-1),
-            new=np.zeros(count, bool),
-            rewrite=np.ones(count, bool),
-        )
-        for part in delta.split(RINGS_PER_CALL):
-            if store.write(partition, meta, meta, part) is not Outcome.APPLIED:
-                raise RuntimeError(f"the rings of partition {partition} could not be written")
+        # Read to the end first: a write would move what is being read.
+        for loaded in list(store.load(partition, meta, meta.channels, 1)):
+            count, age = len(loaded.stocks), np.arange(depth - 1, -1, -1)
+            records = np.zeros((count, depth), record_dtype(meta.channels))
+            records[:] = loaded.records[:, -1:]  # the newest record is the service's own
+            records["index"] = np.arange(1, depth + 1)
+            records["offset"] -= age  # rising, as in a log
+            records["ts"] -= age * 1000
+            moves = np.exp(np.cumsum(random.normal(0, 0.001, (count, depth)), axis=1))
+            records["values"] *= (moves / moves[:, -1:])[:, :, None]
+            delta = Delta(
+                stocks=loaded.stocks,
+                counts=np.full(count, depth, np.int64),
+                records=records.reshape(-1),
+                new=np.zeros(count, bool),
+                rewrite=np.ones(count, bool),
+            )
+            for part in delta.split(RINGS_PER_CALL):
+                if store.write(partition, meta, meta, part) is not Outcome.APPLIED:
+                    raise RuntimeError(f"the rings of partition {partition} could not be written")
     store.close()
     return depth
 

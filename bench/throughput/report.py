@@ -56,6 +56,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+BROKERS = {
+    "embedded": "embedded broker",
+    "in-memory": "embedded broker, its files in memory",
+    "apache": "Apache Kafka",
+}
+
+
 def kafka_version() -> str:
     """Of Apache Kafka, as tests/pom.xml names it."""
     text = (ROOT / "tests" / "pom.xml").read_text(encoding="utf-8")
@@ -108,8 +115,8 @@ def markdown(document: Mapping[str, Any]) -> str:
         "",
         f"Versions: {versions}{kafka}. Commit `{host['commit'][:12]}`{changed}. Date: {document['date']}.",
         "",
-        f"By `{document['command']}`. Each figure is the median of {given['runs']} runs (least – most); each run has",
-        "a fresh broker, Redis and process.",
+        f"By `{document['command']}`. A figure with a range is the median of {given['runs']} runs (least – most); each",
+        "run has a fresh broker, Redis and process.",
         "",
     ]
     lines += _throughput(found, given) if "service" in found or "ceiling" in found else []
@@ -167,18 +174,19 @@ def _latency(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         "## Latency",
         "",
         f"{given['rate']:,} updates/s offered for {given['latency_seconds']:g} s (after {SETTLE:g} s not counted),",
-        f"keyed, over {given['stocks']:,} stocks with full windows; from just before produce() (linger 0) to the",
-        "record in the hands of a read_committed reader, same host, same clock. Milliseconds.",
+        f"keyed, over {given['latency_stocks']:,} stocks with full windows; from just before produce() (linger 0)",
+        "to the record in the hands of a read_committed reader, same host, same clock. Milliseconds.",
+        "The embedded broker writes all of its log every second or so and answers nobody meanwhile: the rows with its",
+        "files in memory (/dev/shm) are without this machine's disk.",
         "",
         "| | p50 | p90 | p99 | p99.9 | max | CPU µs/update |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, one in rows:
-        _, broker, kind = name.split()
+        _, where, kind = name.split()
         who = "downtick" if kind == "service" else "bare exactly-once loop"
-        where = "Apache Kafka" if broker == "apache" else "embedded broker"
         cells = [_cell(one[key], 1) for key in ("p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms")]
-        lines.append(f"| {who}, {where} | {' | '.join(cells)} | {_cell(one['cpu_us_per_update'], 0)} |")
+        lines.append(f"| {who}, {BROKERS[where]} | {' | '.join(cells)} | {_cell(one['cpu_us_per_update'], 0)} |")
     return [*lines, ""]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumer.commands.state import choose
-from consumer.inspection import nothing_here, redis_store
 from consumer.rendering import count
+from consumer.stores import nothing_here, redis_store
 from state import inspect
 
 if TYPE_CHECKING:

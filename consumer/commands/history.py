@@ -14,10 +14,10 @@ from rich.text import Text
 
 from consumer.arguments import whole
 from consumer.cli_errors import CommandError
-from consumer.inspection import nothing_here, redis_store
 from consumer.outputs import format_ts
 from consumer.pricefile import STOCK_NAME
 from consumer.rendering import count, number, plain, sparkline, timestamp
+from consumer.stores import nothing_here, redis_store
 from state.inspect import StockHistory, find, partitions
 from state.layout import FALLING, FLIPPED, LAYOUT, PREDICTED
 from state.names import nearest

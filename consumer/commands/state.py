@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from consumer.cli_errors import CommandError
-from consumer.inspection import nothing_here, redis_store
 from consumer.rendering import count, plain
+from consumer.stores import nothing_here, redis_store
 from state import inspect
 from state.store import StoreRefused
 

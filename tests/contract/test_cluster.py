@@ -11,7 +11,7 @@ from state.errors import Unavailable
 from state.layout import Meta
 from state.servers import slot_of
 from state.store import Outcome, RedisStore
-from tests.support.fold import Fold, meta_at
+from tests.support.fold import Fold, load_all, meta_at
 from tests.support.processes import wait_until
 from tests.support.redis_servers import RedisCluster
 
@@ -57,7 +57,7 @@ class Load:
     def assert_whole(self) -> None:
         for partition, fold in self.folds.items():
             assert self.store.read_meta(partition) == self.metas[partition]
-            fold.assert_loaded(self.store.load(partition, self.metas[partition], 1, 8), 8)
+            fold.assert_loaded(load_all(self.store, partition, self.metas[partition], 1, 8), 8)
 
 
 def owner(cluster: RedisCluster, store: RedisStore, partition: int) -> int:
@@ -153,7 +153,7 @@ def test_what_a_promoted_replica_has_not_heard_of_is_a_clean_suffix(
         then = meta_at(load.folds[0].watermark)
         assert load.persist(partial(store.write, 0, load.metas[0], then, delta)) is Outcome.CONFLICT
         assert store.read_meta(0) == heard
-        copy.assert_loaded(store.load(0, heard, 1, 8), 8)
+        copy.assert_loaded(load_all(store, 0, heard, 1, 8), 8)
     finally:
         primary.start()
         redis_cluster.wait_whole()

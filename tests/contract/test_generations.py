@@ -8,7 +8,7 @@ from state.convert import convert
 from state.errors import Unavailable
 from state.layout import Delta
 from state.store import Broken, Outcome, RedisStore
-from tests.support.fold import Fold, meta_at
+from tests.support.fold import Fold, load_all, meta_at
 from tests.support.redis_fixtures import MakeStore
 
 
@@ -29,11 +29,11 @@ def test_a_staged_generation_is_out_of_sight_until_one_write_makes_it_current(st
     for part in ("ABC", "AABB", "C"):
         assert store.stage(0, before, "g2", 5, rebuilt.batch(*part)) is Outcome.APPLIED
         assert store.read_meta(0) == before
-        fold.assert_loaded(store.load(0, before, 1, 8), 8)
+        fold.assert_loaded(load_all(store, 0, before, 1, 8), 8)
     then = meta_at(8, generation="g2", depth=5)
     assert store.write(0, before, then, rebuilt.batch("D")) is Outcome.APPLIED
     assert store.read_meta(0) == then
-    rebuilt.assert_loaded(store.load(0, then, 1, 5), 5)
+    rebuilt.assert_loaded(load_all(store, 0, then, 1, 5), 5)
     assert store.old_generations(0, "g2") == ["g1"]
 
 
@@ -43,7 +43,7 @@ def test_the_very_first_generation_can_be_staged_too(store: RedisStore) -> None:
     assert store.read_meta(0) is None
     assert store.stage(0, None, "g1", 8, fold.batch(*"CD")) is Outcome.APPLIED
     assert store.write(0, None, meta_at(5), fold.batch("A")) is Outcome.APPLIED
-    fold.assert_loaded(store.load(0, meta_at(5), 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(5), 1, 8), 8)
     assert store.old_generations(0, "another") == []  # it is not listed as one of the others any more
 
 
@@ -57,7 +57,7 @@ def test_whole_rings_can_be_staged_again_and_again(store: RedisStore) -> None:
     then = meta_at(23, generation="g2")
     for _ in range(2):
         assert store.write(0, meta_at(0), then, Delta.empty(1)) is Outcome.APPLIED
-    rebuilt.assert_loaded(store.load(0, then, 1, 8), 8)
+    rebuilt.assert_loaded(load_all(store, 0, then, 1, 8), 8)
 
 
 def test_a_repeated_append_to_a_staged_generation_is_found_broken_not_doubled(store: RedisStore) -> None:
@@ -87,7 +87,7 @@ def test_a_call_that_was_given_up_and_arrives_late_does_not_overwrite_a_newer_on
     store._fence = 4  # the first call's packets, held up on their way, come now
     assert store.stage(0, None, "g1", 8, early) is Outcome.CONFLICT
     assert store.write(0, None, meta_at(3), Delta.empty(1)) is Outcome.APPLIED
-    rebuilt.assert_loaded(store.load(0, meta_at(3), 1, 8), 8)
+    rebuilt.assert_loaded(load_all(store, 0, meta_at(3), 1, 8), 8)
 
 
 def test_a_lost_set_of_a_staged_generation_is_noticed(store: RedisStore) -> None:
@@ -112,7 +112,7 @@ def test_an_old_generation_is_deleted_in_chunks_and_forgotten(store: RedisStore,
     assert calls == -(-7 // limit)
     assert key_count(store, "g1", "ABCDEFG") == 0
     assert store.old_generations(0, "g2") == []
-    rebuilt.assert_loaded(store.load(0, then, 1, 8), 8)
+    rebuilt.assert_loaded(load_all(store, 0, then, 1, 8), 8)
     assert store.unlink_generation(0, "g1", limit)
     assert store.old_generations(0, "g2") == []
 
@@ -122,7 +122,7 @@ def test_the_current_generation_is_left_alone(store: RedisStore) -> None:
     first_generation(store, fold, "A", "B")
     assert store.unlink_generation(0, "g1", 1)
     assert store.write(0, meta_at(1), meta_at(2), fold.batch("A")) is Outcome.APPLIED
-    fold.assert_loaded(store.load(0, meta_at(2), 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(2), 1, 8), 8)
 
 
 def test_who_stages_a_generation_that_another_worker_deletes_meets_a_conflict(make_store: MakeStore) -> None:
@@ -162,9 +162,9 @@ def test_rings_are_converted_to_another_depth(store: RedisStore, depth: int, mon
         kept["index"] = np.arange(len(kept)) + 1
         fold.rings[stock] = kept
     fold.depth = depth
-    fold.assert_loaded(store.load(0, then, 1, 20), 20)
+    fold.assert_loaded(load_all(store, 0, then, 1, 20), 20)
     assert store.write(0, then, meta_at(29, generation="g2", depth=depth), fold.batch(*"AAD")) is Outcome.APPLIED
-    fold.assert_loaded(store.load(0, meta_at(29, generation="g2", depth=depth), 1, 20), 20)
+    fold.assert_loaded(load_all(store, 0, meta_at(29, generation="g2", depth=depth), 1, 20), 20)
     assert store.old_generations(0, "g2") == ["g1"]
 
 
@@ -173,7 +173,7 @@ def test_broken_rings_are_not_converted_and_the_old_meta_stays(store: RedisStore
     store.ask(0, "DEL", store.keys(0).ring("g1", "B"))
     assert convert(store, 0, meta_at(2), "g2", 16) == meta_at(2)
     assert store.read_meta(0) == meta_at(2)
-    assert store.load(0, meta_at(2), 1, 8).broken == ["B"]
+    assert load_all(store, 0, meta_at(2), 1, 8).broken == ["B"]
 
 
 def test_a_conversion_that_someone_else_overtakes_changes_nothing(make_store: MakeStore) -> None:
@@ -188,7 +188,7 @@ def test_a_conversion_that_someone_else_overtakes_changes_nothing(make_store: Ma
     with pytest.raises(Unavailable, match="moved while"):
         convert(store, 0, meta_at(2), "g2", 16, on_chunk=someone_writes)
     assert store.read_meta(0) == meta_at(3)
-    fold.assert_loaded(store.load(0, meta_at(3), 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(3), 1, 8), 8)
 
 
 def test_an_older_layout_goes_through_its_upgrades(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,4 +205,4 @@ def test_an_older_layout_goes_through_its_upgrades(store: RedisStore, monkeypatc
     assert then.layout == 2
     for ring in fold.rings.values():
         ring["ts"] += 1
-    fold.assert_loaded(store.load(0, then, 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, then, 1, 8), 8)

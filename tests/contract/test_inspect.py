@@ -5,7 +5,7 @@ import pytest
 from state import inspect
 from state.layout import Delta, record_dtype
 from state.store import Broken, Outcome, RedisStore
-from tests.support.fold import Fold, meta_at
+from tests.support.fold import Fold, load_all, meta_at
 from tests.support.redis_fixtures import MakeStore
 
 
@@ -79,8 +79,8 @@ def test_reset_deletes_all_of_a_partition_and_nothing_else(store: RedisStore) ->
     assert store.read_meta(0) is None
     assert not store.take_resume(0)
     assert [state.partition for state in inspect.show(store)] == [1, 10]
-    kept.assert_loaded(store.load(1, meta_at(0), 1, 8), 8)
-    ten.assert_loaded(store.load(10, meta_at(0), 1, 8), 8)
+    kept.assert_loaded(load_all(store, 1, meta_at(0), 1, 8), 8)
+    ten.assert_loaded(load_all(store, 10, meta_at(0), 1, 8), 8)
     assert inspect.reset(store, 0) == 0
 
 
@@ -93,7 +93,7 @@ def test_a_running_worker_meets_a_reset_as_a_conflict_and_can_begin_anew(make_st
     assert worker.read_meta(0) is None
     assert worker.stage(0, None, "g3", 8, fold.rewrite("AB")) is Outcome.APPLIED
     assert worker.write(0, None, meta_at(2, generation="g3"), Delta.empty(1)) is Outcome.APPLIED
-    fold.assert_loaded(worker.load(0, meta_at(2, generation="g3"), 1, 8), 8)
+    fold.assert_loaded(load_all(worker, 0, meta_at(2, generation="g3"), 1, 8), 8)
 
 
 def test_a_reset_leaves_a_generation_alone_that_began_after_it(
@@ -111,7 +111,7 @@ def test_a_reset_leaves_a_generation_alone_that_began_after_it(
 
     monkeypatch.setattr(inspect, "_scan", scan_while_the_worker_seats_again)
     assert inspect.reset(operator, 0) == 4
-    anew.assert_loaded(worker.load(0, meta_at(1, generation="g2"), 1, 8), 8)
+    anew.assert_loaded(load_all(worker, 0, meta_at(1, generation="g2"), 1, 8), 8)
     assert worker.write(0, meta_at(1, generation="g2"), meta_at(2, generation="g2"), anew.batch("A")) != Broken([0])
 
 

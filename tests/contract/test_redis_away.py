@@ -17,7 +17,7 @@ from state.errors import StoreRefused, Unavailable
 from state.layout import Delta
 from state.servers import slot_of
 from state.store import Outcome, RedisStore
-from tests.support.fold import Fold, meta_at
+from tests.support.fold import Fold, load_all, meta_at
 from tests.support.ports import free_port
 from tests.support.processes import wait_until
 from tests.support.redis_servers import RedisCluster, RedisServer
@@ -30,7 +30,7 @@ def store_on(url: str, *, cluster: bool = False, timeout: float = 2.0) -> RedisS
 def assert_writes_again(store: RedisStore, fold: Fold, before: int, delta: Delta) -> None:
     """The very same call, made again, lands exactly once."""
     assert store.write(0, meta_at(before), meta_at(fold.watermark), delta) is Outcome.APPLIED
-    fold.assert_loaded(store.load(0, meta_at(fold.watermark), 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(fold.watermark), 1, 8), 8)
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def test_a_redis_put_back_from_a_snapshot_is_a_conflict(own_server: RedisServer)
         store.write(0, meta_at(1), meta_at(2), delta)
     assert store.write(0, meta_at(1), meta_at(2), delta) is Outcome.CONFLICT
     assert store.read_meta(0) == meta_at(0)
-    early.assert_loaded(store.load(0, meta_at(0), 1, 8), 8)
+    early.assert_loaded(load_all(store, 0, meta_at(0), 1, 8), 8)
 
 
 def test_a_redis_that_loads_its_data_set_is_away(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(own_server: RedisServer
         assert store.write(0, meta_at(watermark), meta_at(watermark + 1), fold.batch("A")) is Outcome.APPLIED
     stats = own_server.call("INFO", "commandstats")
     assert (stats["cmdstat_eval"]["calls"], stats["cmdstat_evalsha"]["calls"]) == (1, 3)
-    fold.assert_loaded(store.load(0, meta_at(3), 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(3), 1, 8), 8)
 
 
 def test_the_connection_redis_closes_when_idle_costs_one_failed_call(own_server: RedisServer) -> None:
@@ -285,7 +285,7 @@ def test_a_unix_socket_will_do(tmp_path: Path) -> None:
         store, fold = store_on(f"unix://{tmp_path}/socket"), Fold()
         store.check()
         assert store.write(0, None, meta_at(1), fold.batch("A", "B")) is Outcome.APPLIED
-        fold.assert_loaded(store.load(0, meta_at(1), 1, 8), 8)
+        fold.assert_loaded(load_all(store, 0, meta_at(1), 1, 8), 8)
         server.kill()
         with pytest.raises(Unavailable, match=f"Redis at {tmp_path}/socket is away"):
             store.read_meta(0)
@@ -358,7 +358,7 @@ def test_the_rights_in_the_documentation_are_enough(own_server: RedisServer) -> 
     assert store.write(0, meta_at(2), meta_at(4), fold.batch("A", "C")) is Outcome.APPLIED
     assert store.stage(0, meta_at(4), "g2", 8, fold.rewrite("ABC")) is Outcome.APPLIED
     assert store.write(0, meta_at(4), meta_at(4, generation="g2"), Delta.empty(1)) is Outcome.APPLIED
-    fold.assert_loaded(store.load(0, meta_at(4, generation="g2"), 1, 8), 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(4, generation="g2"), 1, 8), 8)
     assert store.old_generations(0, "g2") == ["g1"]
     while not store.unlink_generation(0, "g1", 2):
         pass

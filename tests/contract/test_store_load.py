@@ -14,7 +14,7 @@ import state.store
 from state.errors import StoreRefused
 from state.layout import record_dtype
 from state.store import Outcome, RedisStore, Unavailable
-from tests.support.fold import Fold, meta_at
+from tests.support.fold import Fold, load_all, meta_at
 from tests.support.redis_fixtures import MakeStore
 
 SIZE = record_dtype(1).itemsize
@@ -39,7 +39,7 @@ def test_any_log_in_any_batches_is_read_back(
         before = then
     meta = store.read_meta(3)
     assert meta == before
-    fold.assert_loaded(store.load(3, meta, 1, keep), keep)
+    fold.assert_loaded(load_all(store, 3, meta, 1, keep), keep)
     store.close()
 
 
@@ -51,7 +51,7 @@ def test_many_stocks_come_in_several_chunks_and_the_store_is_free_between_them(
     then = meta_at(94)
     assert store.write(0, None, then, fold.batch(*[f"S{number}" for number in range(95)])) is Outcome.APPLIED
     calls = []
-    loaded = store.load(0, then, 1, 4, on_chunk=lambda: calls.append(store.read_meta(0)))
+    loaded = load_all(store, 0, then, 1, 4, on_chunk=lambda: calls.append(store.read_meta(0)))
     fold.assert_loaded(loaded, 4)
     assert calls == [then] * 3  # 40 + 40 + 15
 
@@ -92,7 +92,7 @@ def test_a_damaged_ring_is_named_and_the_others_are_read(store: RedisStore, how:
         healthy = store.ask(0, "GET", ring)
         assert DAMAGE[how](healthy) != healthy
         store.ask(0, "SET", ring, DAMAGE[how](healthy))
-    loaded = store.load(0, then, 1, 4)
+    loaded = load_all(store, 0, then, 1, 4)
     assert loaded.broken == ["B"]
     assert not loaded.intact
     assert sorted(loaded.stocks) == ["A", "C"]
@@ -110,7 +110,7 @@ def test_a_damaged_set_of_stocks_is_seen_when_it_is_read(store: RedisStore, how:
     store.ask(0, *(("SREM", stocks, "B") if how == "one member removed" else ("DEL", stocks)))
     if how == "a string":
         store.ask(0, "SET", stocks, "x")
-    loaded = store.load(0, then, 1, 8)
+    loaded = load_all(store, 0, then, 1, 8)
     assert loaded.stocks_lost
     assert not loaded.intact
     assert loaded.stocks == ([] if how != "one member removed" else loaded.stocks)
@@ -126,10 +126,10 @@ def test_a_meta_that_moves_meanwhile_makes_the_whole_read_void(make_store: MakeS
         assert other.write(0, meta_at(2), meta_at(3), delta) is Outcome.APPLIED
 
     with pytest.raises(Unavailable, match="moved while"):
-        store.load(0, meta_at(2), 1, 8, on_chunk=someone_writes)
+        load_all(store, 0, meta_at(2), 1, 8, on_chunk=someone_writes)
     with pytest.raises(Unavailable, match="moved while"):
-        store.load(0, meta_at(2), 1, 8)
-    fold.assert_loaded(store.load(0, meta_at(3), 1, 8), 8)
+        load_all(store, 0, meta_at(2), 1, 8)
+    fold.assert_loaded(load_all(store, 0, meta_at(3), 1, 8), 8)
 
 
 def test_a_meta_field_that_is_no_number_names_the_key(store: RedisStore) -> None:

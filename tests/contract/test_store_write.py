@@ -7,7 +7,7 @@ import pytest
 
 from state.layout import Delta, record_dtype
 from state.store import Broken, Outcome, RedisStore
-from tests.support.fold import Fold, meta_at
+from tests.support.fold import Fold, load_all, meta_at
 from tests.support.redis_fixtures import MakeStore
 
 
@@ -16,7 +16,7 @@ def load_matches(store: RedisStore, fold: Fold, *, generation: str = "g1", parti
     assert meta is not None
     assert (meta.generation, meta.watermark) == (generation, fold.watermark)
     for keep in (1, 5, fold.depth, fold.depth + 3):
-        fold.assert_loaded(store.load(partition, meta, fold.channels, keep), keep)
+        fold.assert_loaded(load_all(store, partition, meta, fold.channels, keep), keep)
 
 
 def test_a_partition_nobody_has_written_has_no_meta(store: RedisStore) -> None:
@@ -56,14 +56,14 @@ def test_extra_fields_widen_the_record(store: RedisStore) -> None:
     assert store.write(0, None, then, delta) is Outcome.APPLIED
     load_matches(store, fold)
     with pytest.raises(ValueError, match="3 channels, not 1"):
-        store.load(0, then, 1, 8)
+        load_all(store, 0, then, 1, 8)
 
 
 def test_an_empty_delta_moves_the_watermark_alone(store: RedisStore) -> None:
     assert store.write(0, None, meta_at(-1), Delta.empty(1)) is Outcome.APPLIED
     assert store.write(0, meta_at(-1), meta_at(41), Delta.empty(1)) is Outcome.APPLIED
     assert store.read_meta(0) == meta_at(41)
-    loaded = store.load(0, meta_at(41), 1, 8)
+    loaded = load_all(store, 0, meta_at(41), 1, 8)
     assert (loaded.stocks, loaded.intact, loaded.records.shape) == ([], True, (0, 8))
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_set_of_stocks_is_noticed_and_nothing_is_written(store: RedisS
     assert store.write(0, meta_at(2), meta_at(4), delta) == Broken([], stocks_lost=True)
     assert store.read_meta(0) == meta_at(2)
     assert store.ask(0, "GET", store.keys(0).ring("g1", "A")) == ring
-    assert store.load(0, meta_at(2), 1, 8).stocks_lost
+    assert load_all(store, 0, meta_at(2), 1, 8).stocks_lost
 
 
 def test_a_meta_of_another_type_is_no_meta(store: RedisStore) -> None:
@@ -253,7 +253,7 @@ def test_ten_thousand_stocks_go_in_one_call(store: RedisStore) -> None:
     then = meta_at(9_999, depth=2)
     assert store.write(0, None, then, fold.batch(*names)) is Outcome.APPLIED
     assert store.write(0, then, meta_at(19_999, depth=2), fold.batch(*names)) is Outcome.APPLIED
-    fold.assert_loaded(store.load(0, meta_at(19_999, depth=2), 1, 2), 2)
+    fold.assert_loaded(load_all(store, 0, meta_at(19_999, depth=2), 1, 2), 2)
 
 
 def test_partitions_do_not_meet(make_store: MakeStore) -> None:

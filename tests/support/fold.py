@@ -1,15 +1,37 @@
 """The fold of a log in plain Python, and the deltas that carry it into a store: what contract tests compare with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from state.layout import Delta, Meta, Records, record_dtype
-from state.store import Loaded
+from state.store import Loaded, RedisStore
 
 
 def meta_at(watermark: int, *, generation: str = "g1", depth: int = 8, fields: str = "") -> Meta:
     return Meta(generation, watermark, "cluster-A", "topic-A", 1, depth, "model-1", fields, rejected=watermark % 3)
+
+
+def load_all(
+    store: RedisStore,
+    partition: int,
+    meta: Meta,
+    channels: int,
+    keep: int,
+    on_chunk: Callable[[], object] = lambda: None,
+) -> Loaded:
+    """The chunks of `store.load` as one; `on_chunk` is called after each."""
+    chunks = []
+    for chunk in store.load(partition, meta, channels, keep):
+        chunks.append(chunk)
+        on_chunk()
+    return Loaded(
+        [stock for chunk in chunks for stock in chunk.stocks],
+        np.concatenate([chunk.counts for chunk in chunks]),
+        np.concatenate([chunk.records for chunk in chunks]),
+        [stock for chunk in chunks for stock in chunk.broken],
+        any(chunk.stocks_lost for chunk in chunks),
+    )
 
 
 class Fold:

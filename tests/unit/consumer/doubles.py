@@ -166,7 +166,7 @@ class MemoryStore:
         self.check()
         return self.metas.get(partition)
 
-    def load_chunks(self, partition: int, meta: Meta, channels: int, keep: int) -> Iterator[Loaded]:
+    def load(self, partition: int, meta: Meta, channels: int, keep: int) -> Iterator[Loaded]:
         self.check()
         rings = self.rings.get((partition, meta.generation), {})
         yield Loaded([], np.zeros(0, np.int64), np.zeros((0, keep), record_dtype(channels)), [])

@@ -328,3 +328,26 @@ def test_one_log_cut_in_any_way_gives_the_same_outputs_histories_and_counts(
         rows = np.arange(len(whole.partition.history))
         mine, theirs = whole.partition.history.newest(rows), other.partition.history.newest(rows)
         assert mine.tobytes() == theirs.tobytes()
+
+
+@settings(deadline=None, max_examples=100, print_blob=True)
+@given(logs=st.lists(records(), min_size=2, max_size=4), halves=st.integers(0, 20))
+def test_partitions_staged_together_give_what_each_gives_alone(logs: list[list[Message]], halves: int) -> None:
+    together, alone = Run(), Run()
+    ours, theirs = [seated(n) for n in range(len(logs))], [seated(n) for n in range(len(logs))]
+    for cuts in ([log[:halves] for log in logs], [log[halves:] for log in logs]):
+        taken = [(partition, batch) for partition, batch in zip(ours, cuts, strict=True) if batch]
+        parts = together.stager.stage(taken) if taken else []
+        for partition, staged in parts:
+            partition.history.fold(staged.admitted.updates, staged.entries)
+            twin = theirs[partition.number]
+            [(_, single)] = alone.stager.stage([(twin, cuts[partition.number])])
+            twin.history.fold(single.admitted.updates, single.entries)
+            count(alone.metrics, [single], NOON_MS)
+            assert staged.entries.tobytes() == single.entries.tobytes()
+            assert staged.rejections == single.rejections
+            for column in ("position", "error", "naive", "hit"):
+                assert getattr(staged.scores, column).tolist() == getattr(single.scores, column).tolist()
+        if parts:
+            count(together.metrics, [staged for _, staged in parts], NOON_MS)
+    assert together.counted() == alone.counted()

@@ -1,4 +1,4 @@
-"""Redis for the commands that look into it: the settings' store, and its failures as a command tells them."""
+"""The store that the settings name; for commands that look into it, its failures as a command tells them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ if TYPE_CHECKING:
     from consumer.settings import Settings
 
 
+def store_of(settings: Settings) -> RedisStore:
+    """The store that these settings name, not yet connected. Raises: StoreRefused."""
+    return RedisStore(
+        settings.redis.url.get_secret_value(),
+        cluster=settings.redis.cluster,
+        prefix=settings.redis.key_prefix,
+        group=settings.kafka.group_id,
+        topic=settings.kafka.input_topic,
+    )
+
+
 @contextmanager
 def redis_store(settings: Settings) -> Iterator[RedisStore]:
     """The store of these settings; in the block `Unavailable` and `StoreRefused` become a CommandError."""
     store = None
     try:
-        store = RedisStore(
-            settings.redis.url.get_secret_value(),
-            cluster=settings.redis.cluster,
-            prefix=settings.redis.key_prefix,
-            group=settings.kafka.group_id,
-            topic=settings.kafka.input_topic,
-        )
+        store = store_of(settings)
         yield store
     except Unavailable as error:
         raise CommandError(str(error), hint=f"is it running? redis.url is {settings.redis.address}") from error
