@@ -32,7 +32,7 @@ _COMMANDS = {
     "watch": "follow the predictions as a table",
     "history": "one stock's values and forecasts, straight from Redis",
     "state": "show or reset what Redis keeps",
-    "dead-letters": "list the refused updates, and resume a stopped partition",
+    "dead-letters": "let a partition go on that was paused for too many refused updates",
     "train": "make a model bundle from a CSV",
     "predict": "predictions for a CSV, without Kafka and Redis",
     "evaluate": "measure a bundle on a CSV",

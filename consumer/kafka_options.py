@@ -105,7 +105,7 @@ def consumer_options(settings: Settings) -> ClientOptions:
 
 def producer_options(settings: Settings) -> ClientOptions:
     """For the engine's transactional producer."""
-    # Predictions differ in few bytes: lz4 costs less than the sending it saves, bench/results/throughput.md.
+    # Predictions differ in few bytes, so that lz4 makes them small.
     defaults = {"compression.type": "lz4"}
     return {
         **defaults,

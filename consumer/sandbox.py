@@ -1,7 +1,7 @@
 """A Kafka and a Redis of one's own: real processes on free local ports, for trials, demo and tests.
 
 The broker is `noida-db`: one small binary that speaks the Kafka protocol with groups and transactions. It has limits
-that `sandbox_variables` works around (docs: DESIGN section 7); production uses Apache Kafka."""
+that `sandbox_variables` works around (docs/decisions/embedded-broker.md); production uses Apache Kafka."""
 
 from __future__ import annotations
 

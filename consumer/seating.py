@@ -1,7 +1,7 @@
 """Seating: where a partition goes on, decided from what Kafka and Redis say, before its first output.
 
-Pure: `seat` takes the facts and returns a plan, the engine carries it out. The table stands in DESIGN section 4
-and docs/decisions/seating.md; each row has a test named after it (tests/integration/test_seating.py).
+Pure: `seat` takes the facts and returns a plan, the engine carries it out. The table, with its reasons, stands in
+docs/decisions/seating.md; each row has a test named after it (tests/integration/test_seating.py).
 
     log     start ───────────── w ──────── c ──────── end
                  folded, in Redis  folded     new: predicted

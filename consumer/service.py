@@ -33,6 +33,8 @@ from model.predictor import Predictor
 from state.errors import StoreRefused, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from consumer.settings import Settings
     from state.store import RedisStore
 
@@ -101,7 +103,7 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         ) from error
     logger.info("serving /metrics, /live and /ready on http://%s:%d", settings.http.host, http.port)
     _quiet_collector()
-    worker = _Worker(engine)
+    worker = _Worker(engine, lambda: _look_for_topics(admin, settings))
     stop.joining()
     worker.start()
     while worker.is_alive() and not stop.wait(0.2):
@@ -118,13 +120,14 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
 class _Worker(threading.Thread):
     """The engine's thread, and how it ended."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, first: Callable[[], None]) -> None:
         super().__init__(name="engine", daemon=True)
-        self._engine = engine
+        self._engine, self._first = engine, first
         self.exit_code = 1
 
     def run(self) -> None:
         try:
+            self._first()
             self._engine.run()
         except (EngineFailed, SeatingRefused, StoreRefused) as error:
             logger.error("stopped: %s", error)  # noqa: TRY400  # the message says it all
@@ -133,6 +136,19 @@ class _Worker(threading.Thread):
         else:
             logger.info("stopped")
             self.exit_code = 0
+
+
+def _look_for_topics(admin: AdminClient, settings: Settings) -> None:
+    """Warn of output topics that do not exist: brokers that create them at the first record do so even for a misspelt
+    name. (A missing input topic is a trouble of the engine's.) Silent when no broker answers."""
+    kafka = settings.kafka
+    try:
+        found = admin.list_topics(timeout=3).topics
+    except KafkaException:
+        return
+    for setting, topic in (("output_topic", kafka.output_topic), ("dead_letter_topic", kafka.dead_letter_topic)):
+        if topic not in found:
+            logger.warning("topic %r does not exist; is kafka.%s right? If so, create it", topic, setting)
 
 
 def _quiet_collector() -> None:

@@ -1,7 +1,7 @@
 """What the network is asked: is the stock falling at a step of its series?
 
 A label may look at later steps, the input never does. `look_ahead` says how many later steps a rule uses; the split
-(dataset.split) leaves that much out before each border.
+(model/examples.py) leaves that much out before each border.
 
 regime, for the step s of a series v with the network's window of N steps (N = 32, H = 8):
 

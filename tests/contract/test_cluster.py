@@ -10,7 +10,7 @@ import pytest
 from state.errors import Unavailable
 from state.layout import Meta
 from state.servers import slot_of
-from state.store import Outcome, RedisStore
+from state.store import Outcome, RedisStore, Write
 from tests.support.fold import Fold, load_all, meta_at
 from tests.support.processes import wait_until
 from tests.support.redis_servers import RedisCluster
@@ -36,13 +36,13 @@ class Load:
     failures: list[str] = field(default_factory=list)
 
     def round(self) -> None:
+        writes = []
         for partition in self.partitions:
             fold = self.folds.setdefault(partition, Fold())
             delta = fold.batch(*"ABAC", f"N{fold.next_offset % 17}")
-            then = meta_at(fold.watermark)
-            write = partial(self.store.write, partition, self.metas.get(partition), then, delta)
-            assert self.persist(write) is Outcome.APPLIED
-            self.metas[partition] = then
+            writes.append(Write(partition, self.metas.get(partition), meta_at(fold.watermark), delta))
+        assert self.persist(partial(self.store.write_all, writes)) == [Outcome.APPLIED] * len(writes)
+        self.metas.update({write.partition: write.then for write in writes})
 
     def persist(self, call: Callable[[], object]) -> object:
         deadline = time.monotonic() + PATIENCE
@@ -164,7 +164,7 @@ def test_a_slot_on_its_way_to_another_node_is_written_and_read(redis_cluster: Re
     source = redis_cluster.primary_of(slot)
     target = redis_cluster.primary_of((slot + 16384 // 2) % 16384)
     ids = {node.port: node.call("CLUSTER", "MYID").decode() for node in (source, target)}
-    load = Load(store, [0])
+    load = Load(store, list(range(6)))
     for _ in range(3):
         load.round()
     target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source.port])

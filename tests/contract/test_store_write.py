@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from state.connection import pack
 from state.layout import Delta, record_dtype
-from state.store import Broken, Outcome, RedisStore
+from state.store import Broken, Outcome, RedisStore, Write
 from tests.support.fold import Fold, load_all, meta_at
 from tests.support.redis_fixtures import MakeStore
 
@@ -47,6 +48,38 @@ def test_a_run_of_any_length_on_a_ring_of_any_length_keeps_the_newest_eight(
     delta = fold.batch(*["A"] * run)
     assert store.write(0, before, meta_at(fold.watermark), delta) is Outcome.APPLIED
     load_matches(store, fold)
+
+
+def test_partitions_written_in_one_call_each_get_their_own_answer(store: RedisStore) -> None:
+    folds = [Fold() for _ in range(6)]
+    first = [Write(n, None, meta_at(2), fold.batch("A", "B", "A")) for n, fold in enumerate(folds)]
+    assert store.write_all(first) == [Outcome.APPLIED] * 6
+    for n, fold in enumerate(folds):
+        load_matches(store, fold, partition=n)
+
+    store.ask(1, "DEL", store.keys(1).ring("g1", "B"))  # a ring is lost
+    second = [Write(n, meta_at(2), meta_at(4), fold.batch("B", "C")) for n, fold in enumerate(folds)]
+    second[4] = second[4]._replace(expect=meta_at(1))  # somebody else was there
+    expected = [Outcome.APPLIED, Broken([0]), Outcome.APPLIED, Outcome.APPLIED, Outcome.CONFLICT, Outcome.APPLIED]
+    assert store.write_all(second) == expected
+    assert store.write_all(second) == expected  # its own results are found again
+    for n in (0, 2, 3, 5):
+        load_matches(store, folds[n], partition=n)
+    assert store.read_meta(1) == store.read_meta(4) == meta_at(2)  # nothing was written there
+
+
+def test_servers_that_have_lost_the_script_are_given_it_again(store: RedisStore) -> None:
+    for server in store.servers.primaries():
+        assert server.call([[pack("SCRIPT", "FLUSH")]]) == [b"OK"]
+    folds = [Fold() for _ in range(6)]
+    writes = [Write(n, None, meta_at(2), fold.batch("A", "B", "A")) for n, fold in enumerate(folds)]
+    assert store.write_all(writes) == [Outcome.APPLIED] * 6
+    for n, fold in enumerate(folds):
+        load_matches(store, fold, partition=n)
+
+
+def test_no_partitions_are_written_in_no_call(store: RedisStore) -> None:
+    assert store.write_all([]) == []
 
 
 def test_extra_fields_widen_the_record(store: RedisStore) -> None:

@@ -32,7 +32,7 @@ CHAINS = {
         Fault("after_commit", nth=20),
         Fault("while_seating", nth=3),  # of six partitions
         Fault("while_applying", nth=60),
-        Fault("half_way_through_apply", nth=30),
+        Fault("half_way_through_apply", nth=10),
         Fault("while_joining"),
     ],
 }

@@ -34,7 +34,7 @@ STEPS = {
     "while_committing": Fault("while_committing", nth=20, delay=0.001),
     "after_commit": Fault("after_commit", nth=20),
     "while_applying": Fault("while_applying", nth=60),
-    "half_way_through_apply": Fault("half_way_through_apply", nth=30),
+    "half_way_through_apply": Fault("half_way_through_apply", nth=10),
 }
 
 

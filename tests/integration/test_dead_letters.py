@@ -123,6 +123,29 @@ def test_each_reason_is_counted(reasons: System) -> None:
     assert service.metric("events_skipped_total", reason="warming_up") == 2
 
 
+def test_an_update_the_model_has_no_finite_answer_for_is_refused_and_stays_in_the_history(
+    embedded: Broker, shared_redis: EmbeddedRedis, model: KerasModel, tmp_path: Path
+) -> None:
+    values = [100.0 + n % 7 for n in range(model.min_history)] + [13.5, 101.0]
+    with System(tmp_path, embedded, shared_redis.url, model, partitions=1, consumer=EMBEDDED) as system:
+        system.produce([update("AAPL", value, n) for n, value in enumerate(values)])
+        service = system.worker().start(faults=[], not_finite=13.5).wait_ready()
+        system.wait_until_done()
+        (letter,) = system.dead_letters()
+        assert letter.header("downtick.reason") == "model_not_finite"
+        assert letter.header("downtick.source.offset") == str(model.min_history)
+        assert service.metric("dead_letters_total", reason="model_not_finite") == 1
+        published = [json.loads(record.value or b"") for record in system.predictions()]
+        assert [body["source"]["offset"] for body in published] == [model.min_history - 1, model.min_history + 1]
+        told = downtick(
+            *("history", "AAPL", "--json", "--kafka.group-id", system.group, "--redis.url", system.redis_url),
+            *("--kafka.input-topic", system.input_topic, "--redis.key-prefix", PREFIX),
+        )
+        kept = json.loads(told.out)["history"]
+        assert [entry["value"] for entry in kept] == values
+        assert kept[-2].get("forecast") is None
+
+
 # --- the circuit breaker, at three in a row
 
 LIMIT = 3

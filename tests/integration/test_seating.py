@@ -130,6 +130,8 @@ def _rows(system: System) -> Found:
         system.redis.hset(at, mapping={"layout": "99", "generation": "ofanewerprogram"})
         story.produce(some(10, PARTITION["in_step"]))
         found.exits["layout"] = worker.process.wait(START), worker.process.tail()
+        worker.start()  # and this one finds it there
+        found.exits["layout at start"] = worker.process.wait(START), worker.process.tail()
         found.untouched = system.redis.hget(at, "generation") == b"ofanewerprogram"
         broker.wait_until_empty(system.group)
         readers[0].finish(system.predictions())
@@ -390,9 +392,10 @@ def test_depth_changed_up(found: Results, model: KerasModel) -> None:
 
 
 def test_a_newer_layout_is_refused(found: Results) -> None:
-    code, said = found("rows").exits["layout"]
-    assert code == 1
-    assert "the histories in Redis have layout 99, this program knows up to 1: run the newer version" in said
+    for met in ("layout", "layout at start"):
+        code, said = found("rows").exits[met]
+        assert code == 1
+        assert "the histories in Redis have layout 99, this program knows up to 1: run the newer version" in said
     assert found("rows").untouched
 
 

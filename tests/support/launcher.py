@@ -9,7 +9,7 @@ PLAN is JSON: {"marker": path, "faults": [{"step": name, "nth": 1, "action": nam
 "kill"; "stop" (SIGSTOP: all of it stands still); "hold": the engine's thread stands still while librdkafka's go on, as
 in a call that does not return. A held one makes the file <marker>.held, and goes on when somebody deletes it.
 The faults strike in this order, each once: the next one's `nth` counts passes from then on. Without faults only the
-marker is kept."""
+marker is kept. With "not_finite": value, the model has no finite answer for windows that end in this value."""
 
 import json
 import mmap
@@ -34,7 +34,7 @@ STEPS = {
     "while_committing": "the commit is under way",
     "after_commit": "Kafka has the batch, Redis does not",
     "while_applying": "the script was sent to Redis, its answer not read",
-    "half_way_through_apply": "one partition's script has run, another's has not",
+    "half_way_through_apply": "the scripts of half of the partitions have run, the others' have not",
 }
 
 
@@ -47,7 +47,6 @@ class Faults:
         for fault in planned:
             assert fault["step"] in STEPS, fault
         self.batch = 2  # records that the last consume() gave
-        self.unwritten = 0  # partitions of the committed batch that were not written to Redis yet
         with marker.open("w+b") as file:
             file.truncate(64)
             self._marker = mmap.mmap(file.fileno(), 64)
@@ -124,7 +123,7 @@ def _consumer(faults: Faults) -> type:
             super().subscribe(topics, **{**callbacks, "on_assign": assigned})
 
         def poll(self, *args: Any) -> Any:
-            if faults.step == "half_way_through_apply":
+            if faults.step == "applied":
                 faults.now("polling")
             found = super().poll(*args)
             if found is not None and faults.step == "polling":
@@ -159,7 +158,6 @@ def _producer(faults: Faults) -> type:
                 faults.passing("half_way_through_produce")
 
         def send_offsets_to_transaction(self, *args: Any) -> None:
-            faults.unwritten = len(args[0])
             faults.now("sending offsets")
             super().send_offsets_to_transaction(*args)
             faults.passing("after_send_offsets")
@@ -192,18 +190,20 @@ def _wrap_redis(faults: Faults) -> None:
     in_script = False
 
     def applying(method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **named: Any) -> Any:
+        def wrapped(store: Any, writes: Any) -> Any:
             nonlocal in_script
             faults.now("while_applying")
             in_script = True
             try:
-                return method(*args, **named)
+                if len(writes) > 1 and faults.wants("half_way_through_apply"):
+                    # What a connection that breaks half-way leaves. Who survives it sends all of it, as after a break.
+                    method(store, writes[: len(writes) // 2])
+                    faults.now("half_way_through_apply")
+                    faults.passing("half_way_through_apply")
+                return method(store, writes)
             finally:
                 in_script = False
-                faults.now("half_way_through_apply")
-                faults.unwritten -= 1
-                if faults.unwritten > 0:
-                    faults.passing("half_way_through_apply")
+                faults.now("applied")
 
         return wrapped
 
@@ -223,14 +223,31 @@ def _wrap_redis(faults: Faults) -> None:
             faults.passing("while_applying")
         return read_response(*args, **named)
 
-    RedisStore.write = applying(RedisStore.write)  # type: ignore[method-assign]
+    RedisStore.write_all = applying(RedisStore.write_all)  # type: ignore[method-assign]
     RedisStore.read_meta = seating(RedisStore.read_meta)  # type: ignore[method-assign]
     AbstractConnection.read_response = wrapped_read_response  # type: ignore[method-assign]
+
+
+def _wrap_model(unlucky: float) -> None:
+    import numpy as np  # noqa: PLC0415 — after Kafka's wrapping
+
+    from model.predictor import Predictor  # noqa: PLC0415
+
+    predict = Predictor.predict
+
+    def wrapped(predictor: Predictor, windows: Any) -> Any:
+        predictions = predict(predictor, windows)
+        predictions.forecast[windows[:, -1, 0] == unlucky] = np.nan
+        return predictions
+
+    Predictor.predict = wrapped  # type: ignore[method-assign]
 
 
 def main() -> int:
     plan, sys.argv = json.loads(sys.argv[1]), ["downtick", *sys.argv[2:]]
     install(Faults(Path(plan["marker"]), plan["faults"]))
+    if plan["not_finite"] is not None:
+        _wrap_model(plan["not_finite"])
     from consumer.cli import main as downtick  # noqa: PLC0415 — the wrapping comes first
 
     return downtick()

@@ -1,6 +1,6 @@
 """The reference: what must come out of an input log, worked out one record at a time in plain Python.
 
-It knows the contract (DESIGN section 2) and the bundle, and nothing of the engine: no batches, no restore, no Redis.
+It knows the contract (docs/contract.md) and the bundle, and nothing of the engine: no batches, no restore, no Redis.
 Only the network itself is shared (tests/support/reference_model.py), and there it is Keras, not the compiled pass."""
 
 import math

@@ -1,4 +1,4 @@
-"""The reference's reading of the input contract (DESIGN section 2): one record in, an event or a reason out.
+"""The reference's reading of the input contract (docs/contract.md): one record in, an event or a reason out.
 
 Written from the contract alone, one rule after the other, with the standard library's JSON."""
 

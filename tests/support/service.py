@@ -52,10 +52,17 @@ class Service:
         self._held = folder / f"{self.name}.step.held"
         self._process: Process | None = None
 
-    def start(self, *options: str, faults: Sequence[Fault] | None = None, **settings: str) -> "Service":
+    def start(
+        self,
+        *options: str,
+        faults: Sequence[Fault] | None = None,
+        not_finite: float | None = None,
+        **settings: str,
+    ) -> "Service":
         """Start the process, without waiting; `settings` (with __ for dots) are this start's.
 
-        With `faults` (an empty list too) it runs in the launcher, which tells the step it is in."""
+        With `faults` (an empty list too) it runs in the launcher, which tells the step it is in, and there
+        `not_finite` is a value for which its model has no finite answer."""
         assert self._process is None or not self._process.running, "it runs already"
         given = self.settings | {name.replace("__", "."): value for name, value in settings.items()}
         env = {name: value for name, value in os.environ.items() if not name.upper().startswith("DOWNTICK_")}
@@ -65,7 +72,7 @@ class Service:
         arguments = [sys.executable, "-m", "consumer.cli", "run", *options]
         if faults is not None:
             self.marker.unlink(missing_ok=True)
-            plan = {"marker": str(self.marker), "faults": [asdict(fault) for fault in faults]}
+            plan = {"marker": str(self.marker), "faults": [asdict(fault) for fault in faults], "not_finite": not_finite}
             arguments = [sys.executable, "-m", "tests.support.launcher", json.dumps(plan), "run", *options]
         # Its own folder is the working directory: no .env and no downtick.toml of a developer gets in.
         self._process = Process(arguments, log=self.log, env=env, cwd=self.folder)

@@ -17,6 +17,12 @@ READS_ENVIRONMENT = {
     "consumer/demo.py",  # hands its own environment on to the service that it starts
     "model/runtime.py",  # TensorFlow can be silenced by its own variables only
 }
+TALKS_TO_BROKERS = {
+    *("consumer/source.py", "consumer/sink.py", "consumer/service.py"),  # the service
+    *("consumer/admin.py", "consumer/topics.py", "consumer/tail.py", "consumer/traffic.py"),  # the tools
+    *("consumer/commands/replay.py", "consumer/commands/watch.py"),
+    "consumer/sandbox.py",  # asks whether its broker is up
+}
 IMPORTS_BY_NAME = {
     "consumer/cli.py",  # the chosen command, and no other
     "model/runtime.py",  # TensorFlow, when it is first needed
@@ -46,3 +52,19 @@ def test_only_the_command_line_reads_the_environment(path: Path) -> None:
 def test_nothing_is_imported_by_name_behind_the_linters_back(path: Path) -> None:
     imports = names_in(path) & {"import_module", "importlib.import_module", "__import__"}
     assert not imports or str(path.relative_to(ROOT)) in IMPORTS_BY_NAME
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_files_that_talk_to_brokers_know_their_client(path: Path) -> None:
+    knows = "confluent_kafka" in {
+        module.partition(".")[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert knows == (str(path.relative_to(ROOT)) in TALKS_TO_BROKERS)

@@ -90,7 +90,7 @@ def test_a_rolling_max_forgets_everything_after_a_long_silence() -> None:
     assert shown(registry)["used[]"] == 0.1
 
 
-# The names that dashboards and alerts rely on: DESIGN section 2.
+# The names that dashboards and alerts rely on, and renaming one breaks them.
 CONTRACT = {
     "downtick_events_consumed_total": set(),
     "downtick_predictions_published_total": set(),

@@ -1,4 +1,4 @@
-"""The seating table of DESIGN section 4, row by row: facts in, plan out."""
+"""The seating table (docs/decisions/seating.md), row by row: facts in, plan out."""
 
 from dataclasses import replace
 
