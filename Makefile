@@ -37,7 +37,7 @@ format: setup ## put every file into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## speed against a bare loop and the naive ones, latency, memory: about 20 minutes, nothing beside it
+bench: setup ## speed against a bare loop and the naive ones, latency, memory: about half an hour, nothing beside it
 	$(BIN)/python -m bench.throughput
 
 kills: setup ## a hundred random kills on Apache Kafka under load: about 25 minutes; needs java and mvn

@@ -55,14 +55,18 @@ class Applier:
         Raises: Unavailable (call again), StoreRefused."""
         writes = [self._pending(partition) for partition in partitions]
         outcomes = self._store.write_all(writes)
-        return [self._done(*one) for one in zip(partitions, writes, outcomes, strict=True)]
+        answered = list(zip(partitions, writes, outcomes, strict=True))
+        for partition, write, outcome in answered:  # the good news first: what follows may raise
+            if outcome is Outcome.APPLIED:
+                self._holds(partition, write.then)
+        return [Applied.DONE if one[2] is Outcome.APPLIED else self._mend(*one) for one in answered]
 
     def _pending(self, partition: Partition) -> Write:
         then = replace(partition.target, watermark=partition.watermark, rejected=partition.rejected)
         delta = partition.delta or Delta.empty(partition.history.channels)
         return Write(partition.number, partition.stored, then, delta)
 
-    def _done(self, partition: Partition, write: Write, outcome: Outcome | Broken) -> Applied:
+    def _mend(self, partition: Partition, write: Write, outcome: Outcome | Broken) -> Applied:
         for _ in range(REPAIRS - 1):
             if not isinstance(outcome, Broken) or outcome.stocks_lost:
                 break
@@ -96,26 +100,39 @@ class Applier:
         return self._write_all(partition, None)
 
     def _write_all(self, partition: Partition, expect: Meta | None) -> Applied:
-        """All of memory under a new generation: chunks first, meta last, so that readers see all of it or nothing."""
+        """All of memory under a new generation: chunks first, meta last, so that readers see all of it or nothing.
+
+        A try that is cut short goes on under the same name, or each would leave a whole set of rings behind."""
         history, number = partition.history, partition.number
+        partition.staging = partition.staging or new_generation()
         then = replace(
-            partition.target, generation=new_generation(), watermark=partition.watermark, rejected=partition.rejected
+            partition.target,
+            generation=partition.staging,
+            watermark=partition.watermark,
+            rejected=partition.rejected,
         )
         for first in range(0, len(history), CHUNK):
             rows = np.arange(first, min(first + CHUNK, len(history)))
-            if (
-                self._store.stage(number, expect, then.generation, then.depth, history.rewrite(rows))
-                is not Outcome.APPLIED
-            ):
-                return Applied.CONFLICT
+            delta = history.rewrite(rows)
+            if self._store.stage(number, expect, then.generation, then.depth, delta) is not Outcome.APPLIED:
+                return self._forget(partition)
             self.breathe()
         if self._store.write(number, expect, then, Delta.empty(history.channels)) is not Outcome.APPLIED:
-            return Applied.CONFLICT
-        partition.target = then
+            return self._forget(partition)
+        partition.target, partition.staging = then, ""
         return self._holds(partition, then)
 
+    def _forget(self, partition: Partition) -> Applied:
+        """Another writer: what was written under a name of ours is to be deleted."""
+        partition.retired.append(partition.staging)
+        partition.staging = ""
+        return Applied.CONFLICT
+
     def _holds(self, partition: Partition, then: Meta) -> Applied:
-        """Redis holds all of it now; what it held before under another generation is to be deleted."""
+        """Redis holds all of it now; what it holds under other generations is to be deleted."""
+        if partition.staging:  # not needed after all
+            partition.retired.append(partition.staging)
+            partition.staging = ""
         if partition.stored is not None and partition.stored.generation != then.generation:
             partition.retired.append(partition.stored.generation)
         partition.stored, partition.delta, partition.conflicts = then, None, 0

@@ -1,7 +1,7 @@
 """A batch: one round's records of several partitions, staged together, published in one transaction.
 
-Partitions are staged apart (each has its own history) but predicted in one call: the network costs little more
-for many windows than for one."""
+Events are admitted for each partition (each has its own history), then all are predicted, judged and counted together:
+the network and NumPy cost little more for many records than for one."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from consumer.applier import Applied
 from consumer.batch import Batch, count, dead_letters_of, predictions_of
 from consumer.partition import Partition, Standing
+from consumer.seater import OffsetHidden
 from consumer.sink import Fenced, OutcomeUnknown, SinkAway, SinkRefused, TransactionAborted
 from consumer.source import CALL_TIMEOUT, SHORT_TIMEOUT, SourceAway, SourceFatal, SourceLost, Taken
 from consumer.troubles import Troubles
@@ -114,8 +115,8 @@ class Engine:
         self._ailing = Troubles()
         self._upkeep = Upkeep(source, store, metrics, self._ailing)
         self._joined = False
-        # Of this assignment. Asking costs three round trips to the client's own thread; an old one is refused by the
-        # group's coordinator, so it is asked for again after a change of the assignment or a failed transaction.
+        # Of this assignment. Asking costs three round trips to the client's own thread. An old one is refused where a
+        # partition may be another's by now; so it is asked for again after a change or a failed transaction only.
         self._metadata: object | None = None
         self._unresolved: Batch | None = None
         self._fences: list[float] = []
@@ -263,7 +264,7 @@ class Engine:
     def _wait(self, partition: Partition, why: str) -> None:
         """Seat it anew, soon."""
         partition.standing, partition.why, partition.delta = Standing.WAITING, why, None
-        partition.since = time.monotonic()
+        partition.hidden_since = None
         self._seat_again = 0.0
 
     def _seat_waiting(self) -> None:
@@ -277,16 +278,20 @@ class Engine:
         if not waiting or self._unresolved is not None or started < self._seat_again:
             return
         timeout = CALL_TIMEOUT if len(waiting) == len(self.partitions) else SHORT_TIMEOUT
-        cause, hidden = "", False
+        cause = ""
         # The longest untried first: one that cannot be seated must not keep the others from it. That matters beyond
         # fairness: a broker's restart can hide a committed offset until its producer's next transaction.
         for partition in sorted(waiting, key=lambda partition: partition.tried):
             partition.tried = time.monotonic()
             try:
                 self._seater.seat(partition, timeout=timeout, breathe=self._breathe)
-            except SourceAway as error:
+                partition.hidden_since = None
+            except OffsetHidden as error:
                 cause = partition.why = str(error)
-                hidden = True
+                partition.hidden_since = partition.hidden_since or partition.tried
+            except SourceAway as error:
+                cause, partition.hidden_since = str(error), None
+                partition.why = cause
             except Unavailable as error:
                 self._metrics.redis_errors.labels("load").inc()
                 cause = partition.why = str(error)
@@ -296,19 +301,26 @@ class Engine:
             if time.monotonic() - started > SEAT_SECONDS:
                 break
         self._trouble(SEATING, cause)
-        self._trouble(HANGING, self._hanging(waiting) if hidden else "")
+        self._trouble(HANGING, self._hanging(waiting))
         left = any(partition.standing is Standing.WAITING and not partition.why for partition in waiting)
         self._seat_again = 0.0 if left or not cause else time.monotonic() + AGAIN_SECONDS
 
-    def _hanging(self, waiting: Iterable[Partition]) -> str:
-        """What an operator can do about offsets that stay hidden, where waiting longer is likely to be in vain."""
-        longest = min(waiting, key=lambda partition: partition.since)
-        waited = time.monotonic() - longest.since
-        if longest.standing is not Standing.WAITING or waited < HANGING_SECONDS or KAFKA in self._ailing:
+    def _hanging(self, partitions: Iterable[Partition]) -> str:
+        """What an operator can do about offsets that stay hidden, where waiting longer is likely to be in vain.
+
+        The group's coordinator does answer: a worker that it does not hear loses its partitions within seconds."""
+        since = {
+            partition.number: partition.hidden_since
+            for partition in partitions
+            if partition.standing is Standing.WAITING and partition.hidden_since is not None
+        }
+        number = min(since, key=lambda number: since[number], default=None)
+        if number is None or time.monotonic() - since[number] < HANGING_SECONDS or self._source.trouble():
             return ""
+        seconds = time.monotonic() - since[number]
         return (
-            f"partition {longest.number} waits for its committed offset since {waited:.0f} s, though brokers answer: "
-            "`kafka-transactions.sh find-hanging` names the transaction that hides it, `… abort` ends it"
+            f"brokers answer, but hide the committed offset of partition {number}, for {seconds:.0f} s now: "
+            "`kafka-transactions.sh find-hanging` names the transaction over it, `… abort` ends it"
         )
 
     def _note_ends(self, taken: Taken, fresh: set[int]) -> None:
@@ -368,12 +380,15 @@ class Engine:
             if isinstance(error, Fenced):
                 self._fenced(error)
             return False
-        self._failures = 0
-        self._limit = min(self._max_events, 2 * self._limit)
-        self._ailing.clear(TRANSACTION)
+        self._succeeded()
         self._metrics.transactions.labels("committed").inc()
         self._metrics.stage_seconds.observe(time.perf_counter() - started, "publish")
         return True
+
+    def _succeeded(self) -> None:
+        self._failures = 0
+        self._limit = min(self._max_events, 2 * self._limit)
+        self._ailing.clear(TRANSACTION)
 
     def _failed(self, batch: Batch, why: str) -> None:
         """Take the records again, at once after one failure; after several more slowly and in smaller batches."""
@@ -519,6 +534,7 @@ class Engine:
                 self._wait(partition, "its committed offset is not ours")
         logger.info("the unknown transaction was %s", "committed" if done else "not committed")
         if done:
+            self._succeeded()
             parts = [(partition, staged) for partition, staged in batch.parts if partition.number in done]
             self._drift(partition for partition, _ in parts)
             self._advance(Batch(parts, [(partition, offset) for partition, offset in mine if partition.number in done]))

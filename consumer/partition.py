@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ class Partition:
     number: int
     standing: Standing = Standing.WAITING
     why: str = ""  # it waits or is stopped
-    since: float = field(default_factory=time.monotonic)  # when it began to wait
+    hidden_since: float | None = None  # since when its committed offset cannot be had
     tried: float = 0.0  # when it was last tried to seat it
     history: History = field(init=False)
     encoder: PredictionEncoder = field(init=False)
@@ -41,6 +40,7 @@ class Partition:
     rejected: int = 0  # consecutive dead letters, late ones aside
     breaker_open: bool = False
     conflicts: int = 0  # writes in a row that found somebody else's state
+    staging: str = ""  # a generation that is being written as a whole, by a try that was cut short
     retired: list[str] = field(default_factory=list)  # generations in Redis to delete in the background
     adrift: bool = False  # the consumer may stand elsewhere than next_offset: seek before the next take
 

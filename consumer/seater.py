@@ -12,6 +12,7 @@ from consumer.applier import new_generation
 from consumer.outputs import PredictionEncoder
 from consumer.partition import Partition, Standing
 from consumer.seating import Facts, Plan, Policy, Rings, SeatingStopped, seat
+from consumer.source import SourceAway
 from state.convert import convert
 from state.history import History
 from state.layout import LAYOUT, Meta
@@ -32,6 +33,10 @@ class TopicIdentity(NamedTuple):
 
     cluster_id: str
     topic_id: str  # "" where the broker has none
+
+
+class OffsetHidden(SourceAway):
+    """The group's committed offset cannot be had: its coordinator is silent, or a transaction over it is open."""
 
 
 class Seater:
@@ -61,9 +66,13 @@ class Seater:
         Args:
             timeout: seconds that the committed offset may keep us waiting (an open transaction hides it).
             breathe: called between chunks of long work; may raise to give up.
-        Raises: SourceAway and Unavailable (ask again), SeatingRefused and StoreRefused (the worker must stop)."""
+        Raises: OffsetHidden, SourceAway and Unavailable (ask again), SeatingRefused and StoreRefused (the worker must
+        stop)."""
         try:
             committed = self._source.committed([partition.number], timeout)[partition.number]
+        except SourceAway as error:
+            raise OffsetHidden(str(error)) from error
+        try:
             self._seat(partition, committed, self._identify(), breathe)
         except SeatingStopped as stopped:
             partition.standing, partition.why = Standing.STOPPED, str(stopped)

@@ -1,4 +1,4 @@
-"""Stage: what one batch of one partition's records will change and say. Pure: histories are read, nothing is moved.
+"""Stage: what a batch's records will change and say. Pure: histories are read, nothing is moved.
 
     events → admit (late? duplicate? too many stocks?) → windows → [predictor] → judge (flags, scores) → Staged
 

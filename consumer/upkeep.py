@@ -80,7 +80,8 @@ class Upkeep:
 
     def _breakers(self, partitions: list[Partition]) -> None:
         for partition in partitions:
-            if partition.breaker_open and self._store.take_resume(partition.number):
+            # Applied first: a write that is repeated must say what the first one said.
+            if partition.breaker_open and partition.applied and self._store.take_resume(partition.number):
                 logger.warning("partition %d: resumed by an operator", partition.number)
                 partition.breaker_open, partition.rejected = False, 0
                 partition.drift()

@@ -64,21 +64,25 @@ class Servers:
             self._follow(server, slot, commands, replies, redirected)
         return replies
 
-    def call_each(self, requests: Sequence[tuple[int, Iterable[Bytes]]]) -> list[Any]:
-        """Replies to single commands, each with the slot that it is for, in order: one round trip for each server.
+    def call_each(self, requests: Sequence[tuple[int, Iterable[Bytes]]]) -> list[tuple[str, Any]]:
+        """Who answered, and what, to single commands, each with the slot that it is for: one round trip per server.
 
         Otherwise as `call`. After an exception some of the commands may have been carried out."""
         if not self._cluster:
-            return self.call(0, [command for _, command in requests])
+            return [(self._single.name, reply) for reply in self.call(0, [command for _, command in requests])]
         together: dict[Server, list[int]] = {}
         for at, (slot, _) in enumerate(requests):
             together.setdefault(self._owner(slot), []).append(at)
-        replies: list[Any] = [None] * len(requests)
+        answers: dict[int, tuple[str, Any]] = {}
         for server, places in together.items():
             for at, reply in zip(places, self._send(server, [requests[at][1] for at in places]), strict=True):
-                slot, command = requests[at]
-                replies[at] = self.call(slot, [command])[0] if isinstance(reply, AskError) else reply
-        return replies
+                answers[at] = (server.name, reply)
+                if isinstance(reply, AskError):
+                    slot, command = requests[at]
+                    replies = [reply]
+                    self._follow(server, slot, [command], replies, [0])
+                    answers[at] = (self.answered, replies[0])
+        return [answers[at] for at in range(len(requests))]
 
     def _send(self, server: Server, commands: Commands) -> list[Any]:
         """The replies of one node; who owns which slots is asked for again where it is away, or says that all is not

@@ -268,10 +268,11 @@ class RedisStore:
             [(slot, [pack("EVALSHA", _SHA, more=more), *body]) for slot, more, body in scripts]
         )
         outcomes: list[Outcome | Broken] = []
-        for (slot, more, body), reply in zip(scripts, replies, strict=True):
+        for (slot, more, body), (server, reply) in zip(scripts, replies, strict=True):
             if isinstance(reply, ResponseError) and "NOSCRIPT" in f"{reply.status_code} {reply}":
                 reply = self.servers.call(slot, [[pack("EVAL", _SCRIPT, more=more), *body]])[0]  # noqa: PLW2901
-            self._checked(reply)
+                server = self.servers.answered  # noqa: PLW2901
+            checked(reply, server)
             if isinstance(reply, list):
                 outcomes.append(Broken(reply[1:], stocks_lost=bool(reply[0])))
             else:

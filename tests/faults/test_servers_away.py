@@ -30,8 +30,8 @@ def kafka_away(new_system: NewSystem) -> None:
     """Restarted, then away, each under load."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         kafka = ApacheKafka(Path(folder), heap_mb=512, controller_apart=True)
-        kafka.start()
         try:
+            kafka.start()
             with new_system(broker=Broker(kafka.bootstrap_servers), consumer=SHORT) as system:
                 readers = system.watch()
                 with system.load(seed=401, stocks=60, rate=300):

@@ -1,4 +1,4 @@
-"""Apache Kafka for the tests: one KRaft node (broker and controller) from the jars that tests/pom.xml names.
+"""Apache Kafka for the tests: one KRaft broker, with its controller inside or apart, from the jars of tests/pom.xml.
 
 It takes about five seconds to start. A restart keeps ports and data, so that clients find the same cluster again.
 

@@ -264,3 +264,32 @@ def test_no_two_generations_have_the_same_name() -> None:
     names = {new_generation() for _ in range(1_000)}
     assert len(names) == 1_000
     assert all(name.isalnum() for name in names)
+
+
+def test_a_rewrite_that_is_cut_short_goes_on_under_the_same_name() -> None:
+    system = System()
+    system.fold(("A", 1), ("B", 2))
+    system.apply()
+    system.store.metas.clear()  # Redis lost everything
+    system.store.rings.clear()
+    system.fold(("A", 3))
+    for _ in range(3):
+        system.store.script = [Outcome.CONFLICT, Unavailable("away")]  # the write, then the first chunk
+        with pytest.raises(Unavailable):
+            system.apply()
+    name = system.partition.staging
+    assert system.apply() is Applied.DONE
+    assert system.store.metas[0].generation == name
+    assert {generation for _, generation in system.store.rings} == {name}
+    assert system.partition.staging == ""
+
+
+def test_one_partitions_trouble_does_not_undo_what_another_has_written() -> None:
+    one, two = System(), seated(1)
+    one.store.metas[1] = two.stored
+    partition = one.fold(("A", 1))
+    two.next_offset = 1
+    one.store.script = [Outcome.CONFLICT]
+    outcomes = one.applier.apply([partition, two])
+    assert outcomes == [Applied.CONFLICT, Applied.DONE]
+    assert two.applied

@@ -39,6 +39,7 @@ class Kafka:
         self.changes: deque[Change] = deque()
         self.member, self.refused = "member-1", 0
         self.away = ""  # why no question is answered
+        self.hidden = self.boundless = ""  # why that of committed offsets is not; that of the log's ends
         self.positions: dict[int, int] = {}
         self.held: set[int] = set()
         self.during_take: list[Callable[[Taken], None]] = []  # what the next rounds meet
@@ -78,10 +79,14 @@ class Kafka:
 
     def committed(self, partitions: Iterable[int], _: float = 0) -> dict[int, int | None]:
         self._ask()
+        if self.hidden:
+            raise SourceAway(self.hidden)
         return {number: self.offsets.get(number) for number in partitions}
 
     def bounds(self, partition: int) -> tuple[int, int]:
         self._ask()
+        if self.boundless:
+            raise SourceAway(self.boundless)
         return self.log_start[partition], self.end(partition)
 
     def end(self, partition: int) -> int:
@@ -371,7 +376,7 @@ def test_kafka_away_while_seating_waits() -> None:
     assert system.predicted() == [(0, 2)]
 
 
-def test_offsets_are_never_sent_without_a_place_in_the_group(system: System) -> None:
+def test_offsets_of_a_former_place_in_the_group_are_refused_once_and_none_are_sent_without_one(system: System) -> None:
     system.kafka.member = ""
     system.write(3).rounds(3)
     assert system.kafka.refused == 1  # by what it was told when it had one; then it knows
@@ -713,22 +718,53 @@ def test_a_trouble_goes_with_the_partition_that_had_it(system: System) -> None:
     system.kafka.away = ""
 
 
-def test_an_offset_hidden_for_a_minute_tells_how_to_end_the_transaction_that_hides_it(system: System) -> None:
-    system.kafka.away = "timed out"
-    system.kafka.assign(0)
-    system.rounds()
-    assert not any("lost its end" in trouble for trouble in system.engine.troubles)
-    system.engine.partitions[0].since -= HANGING_SECONDS
+def _told_of_a_lost_end(system: System) -> list[str]:
+    return [trouble for trouble in system.engine.troubles if trouble.startswith("a transaction has lost its end")]
+
+
+def test_an_offset_hidden_for_a_minute_tells_how_to_end_the_transaction_that_hides_it() -> None:
+    system = System(partitions=2)
+    system.kafka.hidden = "timed out"
+    system.start()
+    assert not _told_of_a_lost_end(system)
+    for partition in system.engine.partitions.values():
+        assert partition.hidden_since is not None
+        partition.hidden_since -= HANGING_SECONDS
     system.engine._seat_again = 0.0
     system.rounds()
-    told = [trouble for trouble in system.engine.troubles if trouble.startswith("a transaction has lost its end")]
-    assert len(told) == 1
-    assert "partition 0 " in told[0]
-    assert "find-hanging" in told[0]
-    system.kafka.away = ""
+    (told,) = _told_of_a_lost_end(system)
+    assert "partition 0," in told
+    assert "find-hanging" in told
+    system.kafka.hidden = ""
     system.engine._seat_again = 0.0
     system.rounds(2)
     assert system.engine.troubles == ()
+
+
+def test_a_minute_without_another_answer_is_no_lost_end(system: System) -> None:
+    system.kafka.away = "no leader"  # every question fails, the brokers' state included
+    system.kafka.assign(0)
+    system.rounds()
+    system.engine.partitions[0].hidden_since = system.engine.partitions[0].tried - HANGING_SECONDS
+    system.engine._seat_again = 0.0
+    system.rounds()
+    assert not _told_of_a_lost_end(system)
+    system.kafka.away, system.kafka.boundless = "", "not authorized"  # the offset is told again, the log's ends are not
+    system.engine._seat_again = 0.0
+    system.rounds()
+    assert system.engine.partitions[0].hidden_since is None
+    assert not _told_of_a_lost_end(system)
+
+
+def test_failed_transactions_are_over_when_the_last_one_turns_out_to_be_committed(system: System) -> None:
+    system.write(3)
+    system.kafka.endings = ["aborted", "aborted", "committed unknown"]
+    for _ in range(4):
+        system.engine._try_again = 0.0
+        system.rounds()
+    assert system.predicted() == [(0, 2)]
+    assert system.engine.troubles == ()
+    assert system.engine._failures == 0
 
 
 def test_a_redis_that_refuses_writes_does_not_look_well_because_it_answers(system: System) -> None:
