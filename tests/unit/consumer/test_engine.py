@@ -569,6 +569,17 @@ def test_an_open_breaker_outlives_the_worker() -> None:
     assert again.told("breaker_open", partition="0") == 1
 
 
+def test_a_resume_waits_until_redis_holds_what_it_ends() -> None:
+    system = System(limit=2).start()
+    system.store.script = [Unavailable("no answer")] * 3
+    system.write(BAD, BAD, BAD).rounds()
+    system.store.resumes.add(0)
+    system.rounds(2)
+    assert system.store.resumes == {0}
+    system.rounds(4)
+    assert (system.store.resumes, system.kafka.offsets) == (set(), {0: 3})
+
+
 def test_a_resume_is_in_redis_before_the_next_record_is_taken() -> None:
     system = System(limit=2).start()
     system.write(BAD, BAD, BAD).rounds(2)
