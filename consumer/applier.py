@@ -76,7 +76,10 @@ class Applier:
             return self._holds(partition, write.then)
         if not isinstance(outcome, Broken):
             return self._conflict(partition)
-        logger.error("the histories of partition %d are damaged in Redis: writing all of them anew", partition.number)
+        if outcome.stocks_lost:
+            logger.error("the set of stocks of partition %d was damaged in Redis: writing it anew", partition.number)
+        else:
+            logger.error("more rings of partition %d are damaged each time: writing all of them anew", partition.number)
         return self._write_all(partition, partition.stored)
 
     def _conflict(self, partition: Partition) -> Applied:
