@@ -40,7 +40,7 @@ format: setup ## put every file into shape
 bench: setup ## speed against a bare loop and the naive ones, latency, memory: about half an hour, nothing beside it
 	$(BIN)/python -m bench.throughput
 
-kills: setup ## a hundred random kills on Apache Kafka under load: about 25 minutes; needs java and mvn
+kills: setup ## a hundred random kills on Apache Kafka under load: about 16 minutes; needs java and mvn
 	$(BIN)/python -m tests.faults.campaign --kills 100
 
 bundle: setup ## train the bundle that ships, from the prices in bench/data

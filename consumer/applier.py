@@ -71,7 +71,7 @@ class Applier:
             if not isinstance(outcome, Broken) or outcome.stocks_lost:
                 break
             write = write._replace(delta=self._repaired(partition, write.delta, outcome.positions))
-            outcome = self._store.write_all([write])[0]
+            outcome = self._store.write(*write)
         if outcome is Outcome.APPLIED:
             return self._holds(partition, write.then)
         if not isinstance(outcome, Broken):
@@ -118,24 +118,24 @@ class Applier:
             rows = np.arange(first, min(first + CHUNK, len(history)))
             delta = history.rewrite(rows)
             if self._store.stage(number, expect, then.generation, then.depth, delta) is not Outcome.APPLIED:
-                return self._forget(partition)
+                self._forget(partition)
+                return Applied.CONFLICT
             self.breathe()
         if self._store.write(number, expect, then, Delta.empty(history.channels)) is not Outcome.APPLIED:
-            return self._forget(partition)
+            self._forget(partition)
+            return Applied.CONFLICT
         partition.target, partition.staging = then, ""
         return self._holds(partition, then)
 
-    def _forget(self, partition: Partition) -> Applied:
-        """Another writer: what was written under a name of ours is to be deleted."""
+    def _forget(self, partition: Partition) -> None:
+        """What was written under a name of ours is not needed; to be deleted."""
         partition.retired.append(partition.staging)
         partition.staging = ""
-        return Applied.CONFLICT
 
     def _holds(self, partition: Partition, then: Meta) -> Applied:
         """Redis holds all of it now; what it holds under other generations is to be deleted."""
-        if partition.staging:  # not needed after all
-            partition.retired.append(partition.staging)
-            partition.staging = ""
+        if partition.staging:
+            self._forget(partition)
         if partition.stored is not None and partition.stored.generation != then.generation:
             partition.retired.append(partition.stored.generation)
         partition.stored, partition.delta, partition.conflicts = then, None, 0

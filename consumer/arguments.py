@@ -22,3 +22,11 @@ def whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
     return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    number = whole(text)
+    if number > 65_535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, not {text!r}")
+    return number

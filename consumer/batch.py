@@ -106,7 +106,7 @@ class Stager:
 def predictions_of(partition: Partition, staged: Staged) -> Iterator[Outgoing]:
     """The records to produce to the output topic, in log order."""
     events, source, entries = staged.admitted.events, staged.admitted.source, staged.entries
-    chosen = ((entries["flags"] & PREDICTED != 0) & (staged.position >= staged.silent)).nonzero()[0]
+    chosen = ((entries["flags"] & PREDICTED != 0) & staged.told).nonzero()[0]
     chosen = chosen[source[chosen].argsort()]
     entries = entries[chosen]
     flags = entries["flags"]
@@ -143,9 +143,9 @@ def count(metrics: Metrics, parts: Sequence[Staged], now_ms: int) -> None:
     """Move the metrics by what committed parts held; what was restored moves none. `parts` has at least one."""
     flags = np.concatenate([part.entries["flags"] for part in parts])
     times = np.concatenate([part.entries["ts"] for part in parts])
-    live = np.concatenate([part.position >= part.silent for part in parts])
+    told = np.concatenate([part.told for part in parts])
     timestamps = np.concatenate([part.admitted.events.timestamp[part.admitted.source] for part in parts])
-    predicted = live & (flags & PREDICTED != 0)
+    predicted = told & (flags & PREDICTED != 0)
     predictions = int(np.count_nonzero(predicted))
     refused = Counter(r.reason for part in parts for r in part.rejections if r.position >= part.silent)
     duplicates = sum(part.live_duplicates for part in parts)
@@ -163,13 +163,13 @@ def count(metrics: Metrics, parts: Sequence[Staged], now_ms: int) -> None:
     timestamps = timestamps[predicted]
     # A producer's clock may be ahead of ours: never negative, a sum must not fall.
     metrics.event_to_prediction_seconds.observe(np.maximum(now_ms - timestamps[timestamps >= 0], 0) / 1000)
-    if live.any():
-        metrics.saw_event_time(int(times[live].max()) / 1000)
+    if told.any():
+        metrics.saw_event_time(int(times[told].max()) / 1000)
     _count_scores(metrics, parts)
 
 
 def _count_scores(metrics: Metrics, parts: Sequence[Staged]) -> None:
-    settled = [(part.position >= part.silent)[part.scores.position] for part in parts]
+    settled = [part.told[part.scores.position] for part in parts]
     number = sum(int(np.count_nonzero(one)) for one in settled)
     if number:
         error, naive, hit = (

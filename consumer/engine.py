@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -283,15 +284,13 @@ class Engine:
         # fairness: a broker's restart can hide a committed offset until its producer's next transaction.
         for partition in sorted(waiting, key=lambda partition: partition.tried):
             partition.tried = time.monotonic()
+            hidden_since, partition.hidden_since = partition.hidden_since or partition.tried, None
             try:
                 self._seater.seat(partition, timeout=timeout, breathe=self._breathe)
-                partition.hidden_since = None
-            except OffsetHidden as error:
-                cause = partition.why = str(error)
-                partition.hidden_since = partition.hidden_since or partition.tried
             except SourceAway as error:
-                cause, partition.hidden_since = str(error), None
-                partition.why = cause
+                cause = partition.why = str(error)
+                if isinstance(error, OffsetHidden):
+                    partition.hidden_since = hidden_since
             except Unavailable as error:
                 self._metrics.redis_errors.labels("load").inc()
                 cause = partition.why = str(error)
@@ -309,15 +308,11 @@ class Engine:
         """What an operator can do about offsets that stay hidden, where waiting longer is likely to be in vain.
 
         The group's coordinator does answer: a worker that it does not hear loses its partitions within seconds."""
-        since = {
-            partition.number: partition.hidden_since
-            for partition in partitions
-            if partition.standing is Standing.WAITING and partition.hidden_since is not None
-        }
-        number = min(since, key=lambda number: since[number], default=None)
-        if number is None or time.monotonic() - since[number] < HANGING_SECONDS or self._source.trouble():
+        hidden = [(one.hidden_since, one.number) for one in partitions if one.hidden_since is not None]
+        since, number = min(hidden, default=(math.inf, -1))
+        seconds = time.monotonic() - since
+        if seconds < HANGING_SECONDS or self._source.trouble():
             return ""
-        seconds = time.monotonic() - since[number]
         return (
             f"brokers answer, but hide the committed offset of partition {number}, for {seconds:.0f} s now: "
             "`kafka-transactions.sh find-hanging` names the transaction over it, `… abort` ends it"

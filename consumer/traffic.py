@@ -82,9 +82,7 @@ class Traffic:
         if self._rate:
             options["linger.ms"] = 0  # we measure how long an update takes, not how long we hold it back
         producer = Producer(Trouble().options(options))
-        # Or we would measure how long producer and reader took to connect.
-        producer.list_topics(self._settings.kafka.input_topic, timeout=10)
-        while not self._reading.wait(0.1):
+        while not self._reading.wait(0.1):  # or we would measure how long the reader took to connect
             if self._stopping.is_set():
                 return
         started = time.monotonic()

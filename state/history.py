@@ -7,7 +7,6 @@ batch stays in cache), `_records` is what Redis would need again if it lost ever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,24 +31,11 @@ class Updates:
 
     row: NDArray[np.int64]  # (n,)
     start: NDArray[np.int64]  # (groups,) position of each row's first update
+    size: NDArray[np.int64]  # (groups,) how many updates each row has
     rank: NDArray[np.int64]  # (n,) 0 for a row's first update of the batch
     index: NDArray[np.int64]  # (n,) 1-based index of the update in its ring
     values: NDArray[np.float64]  # (n, channels)
     fresh: list[str]
-
-    @cached_property
-    def size(self) -> NDArray[np.int64]:
-        """(groups,) how many updates each row has."""
-        return sizes(self.start, len(self.row))
-
-
-def sizes(start: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Lengths of the groups that begin at `start` and fill n positions. np.diff takes ten times as long."""
-    out = np.empty_like(start)
-    out[:-1] = start[1:]
-    out[-1:] = n
-    out -= start
-    return out
 
 
 class History:
@@ -94,14 +80,11 @@ class History:
 
     def count(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) index of each row's newest update; 0 for new stocks."""
-        return self._known(self._count, rows)
-
-    def _known(self, column: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
         known = rows < len(self)
         if known.all():
-            return column[rows]
-        out = np.zeros(len(rows), column.dtype)
-        out[known] = column[rows[known]]
+            return self._count[rows]
+        out = np.zeros(len(rows), np.int64)
+        out[known] = self._count[rows[known]]
         return out
 
     def newest(self, rows: NDArray[np.int64]) -> Records:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consumer.admin import create_topics
+from consumer.arguments import port
 from consumer.sandbox import PARTITIONS, EmbeddedKafka, EmbeddedRedis, sandbox_variables
 from consumer.settings import Kafka, Settings
+
+if TYPE_CHECKING:
+    import argparse
 
 DESCRIPTION = """\
 Starts a Kafka-compatible broker and a real Redis on free local ports, creates the three topics, prints the
@@ -30,14 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--env-file", type=Path, metavar="F", help="also write the variables there, one NAME=value per line"
     )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the data of both in this folder")
-    parser.add_argument("--kafka-port", type=_port, metavar="PORT", help="instead of a free one")
-    parser.add_argument("--redis-port", type=_port, metavar="PORT", help="instead of a free one")
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 65_535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to 65535")
-    return int(text)
+    parser.add_argument("--kafka-port", type=port, metavar="PORT", help="instead of a free one")
+    parser.add_argument("--redis-port", type=port, metavar="PORT", help="instead of a free one")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ def updates(history: History, batch: Batch) -> Updates:
     return Updates(
         row=row,
         start=start,
+        size=np.diff(start, append=len(row)),
         rank=np.array(rank, np.int64),
         index=counts + np.array(rank, np.int64) + 1,
         values=np.repeat(values, history.channels, axis=1) * np.arange(1, history.channels + 1),
