@@ -102,6 +102,15 @@ def test_a_depth_that_the_model_reaches_beyond_is_refused(start: Start) -> None:
     assert "raise history.depth to 32 or more" in start.refused(history__depth="31")
 
 
+def test_an_output_topic_that_does_not_exist_is_told_and_no_reason_not_to_start(
+    embedded: Broker, shared_redis: EmbeddedRedis, model: KerasModel, tmp_path: Path
+) -> None:
+    with System(tmp_path, embedded, shared_redis.url, model, partitions=1, consumer=EMBEDDED) as system:
+        worker = system.worker(kafka__output_topic=unique("nowhere")).start().wait_ready(START)
+        assert worker.says("does not exist; is kafka.output_topic right? If so, create it")
+        assert not worker.says("is kafka.dead_letter_topic right?")
+
+
 def test_a_port_that_is_taken_is_told(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
