@@ -1,0 +1,117 @@
+"""Intervals that take whole days: stocks move together within a day, so days, not rows, are the sample.
+
+    rows       d1 d1 d1 | d2 d2 d2 | d3 d3 d3          three stocks on three days
+    replicate  d1 d1 d1 | d3 d3 d3 | d3 d3 d3          weights 1 1 1 | 0 0 0 | 2 2 2
+
+A replicate is a weight per row, never a copy of rows: a metric is a function of weights, and what needs sorting is
+sorted once (model/scores.py). All metrics of one `DayBootstrap` see the same replicates, so differences are paired.
+
+Where answers of neighbouring days are made of the same values (a label that is a slope over 17 days), single days are
+no independent draws either: `block` takes so many days in a row (circular blocks, Politis & Romano 1992).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = NDArray[np.float64]
+Metric = Callable[[Weights], float]
+REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A number and its interval; low and high are NaN where a single day, or no replicate, cannot give one."""
+
+    point: float
+    low: float
+    high: float
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.low > 0
+
+    @property
+    def below_zero(self) -> bool:
+        """Whether the whole interval is below zero."""
+        return self.high < 0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A metric on all rows, and on each replicate: values (replicates,), NaN where a replicate has no answer."""
+
+    point: float
+    values: NDArray[np.float64]
+
+    def minus(self, other: Draws) -> Draws:
+        """The difference, replicate by replicate; both of the same `DayBootstrap`."""
+        return Draws(self.point - other.point, self.values - other.values)
+
+    def over(self, other: Draws) -> Draws:
+        """The ratio, replicate by replicate; NaN where the other is zero."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.where(other.values != 0, self.values / other.values, np.nan)
+        return Draws(self.point / other.point if other.point else math.nan, values)
+
+    def scored(self, level: float = 0.95) -> Scored:
+        """The point with the percentile interval; NaN replicates are left out."""
+        known = self.values[np.isfinite(self.values)]
+        if not len(known) or not math.isfinite(self.point):
+            return Scored(self.point, math.nan, math.nan)
+        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+        return Scored(self.point, float(low), float(high))
+
+
+class DayBootstrap:
+    """Resamples distinct days with replacement. The same days, seed and arguments give the same replicates.
+
+    days: (n,) int64, the day (or other cluster) of each row, in any order; blocks follow the days' own order.
+    replicates: how many. block: days drawn together, at least 1 and at most the days there are.
+    """
+
+    def __init__(self, days: NDArray[np.int64], *, replicates: int = REPLICATES, seed: int = 1, block: int = 1) -> None:
+        distinct, self._day = np.unique(days, return_inverse=True)
+        self.days = len(distinct)
+        self.block = max(1, min(block, self.days))
+        self._counts = self._draw(replicates, seed) if self.days > 1 else np.empty((0, self.days), np.uint32)
+
+    def __len__(self) -> int:
+        """Replicates: none when there is a single day."""
+        return len(self._counts)
+
+    def weights(self, replicate: int) -> Weights:
+        """How often each row is in the replicate; (n,) float64 whole numbers."""
+        return np.asarray(self._counts[replicate].astype(np.float64)[self._day])
+
+    def draws(self, metric: Metric) -> Draws:
+        """The metric with all weights 1, and on every replicate."""
+        values = np.array([metric(self.weights(r)) for r in range(len(self))], np.float64)
+        return Draws(float(metric(np.ones(len(self._day)))), values)
+
+    def interval(self, metric: Metric | Draws, level: float = 0.95) -> Scored:
+        """The metric with its percentile interval."""
+        return self._of(metric).scored(level)
+
+    def difference(self, a: Metric | Draws, b: Metric | Draws, level: float = 0.95) -> Scored:
+        """a - b with its interval, paired: each replicate gives both."""
+        return self._of(a).minus(self._of(b)).scored(level)
+
+    def _of(self, metric: Metric | Draws) -> Draws:
+        return metric if isinstance(metric, Draws) else self.draws(metric)
+
+    def _draw(self, replicates: int, seed: int) -> NDArray[np.uint32]:
+        random, n = np.random.default_rng(seed), self.days
+        blocks = -(-n // self.block)
+        out = np.empty((replicates, n), np.uint32)
+        for row in out:
+            starts = random.integers(n, size=blocks)
+            drawn = (starts[:, None] + np.arange(self.block)).ravel()[:n] % n  # as many days as there are
+            row[:] = np.bincount(drawn, minlength=n)
+        return out
