@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 import statistics
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.machine import ROOT, host, output
 from bench.throughput.backlog import STAGES, WARM_UP
-from bench.throughput.ground import PARTITIONS, ROOT
+from bench.throughput.ground import PARTITIONS
 from bench.throughput.latency import SETTLE
 from consumer.sandbox import redis_server
 
@@ -33,27 +29,11 @@ TITLES = {
 
 def machine() -> dict[str, Any]:
     """This machine and the versions of everything that takes part."""
-    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
-    memory = re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
-    versions = {"python": platform.python_version(), "librdkafka": _librdkafka()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    git = ["git", "-C", str(ROOT)]
-    told = _output([redis_server(), "--version"])
-    versions["redis-server"] = match[1] if (match := re.search(r"v=(\S+)", told)) else told
-    return {
-        "cpu": cpu[1] if cpu else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(int(memory[1]) / 1e6, 1) if memory else None,
-        "kernel": platform.release(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "versions": versions,
-        "commit": _output([*git, "rev-parse", "HEAD"]),
-        "changed_files": len(_output([*git, "status", "--porcelain", "--untracked-files=no"]).splitlines()),
-    }
+    found = host(PACKAGES)
+    told = output([redis_server(), "--version"])
+    found["versions"]["librdkafka"] = _librdkafka()
+    found["versions"]["redis-server"] = match[1] if (match := re.search(r"v=(\S+)", told)) else told
+    return found
 
 
 BROKERS = {
@@ -75,10 +55,6 @@ def _librdkafka() -> str:
     import confluent_kafka  # noqa: PLC0415  # one number of it
 
     return str(confluent_kafka.libversion()[0])
-
-
-def _output(command: Sequence[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def summary(runs: Runs) -> dict[str, dict[str, dict[str, float]]]:
