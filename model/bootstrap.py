@@ -13,7 +13,7 @@ no independent draws either: `block` takes so many days in a row (circular block
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,10 @@ class Draws:
             values = np.where(other.values != 0, self.values / other.values, np.nan)
         return Draws(self.point / other.point if other.point else math.nan, values)
 
+    def root(self) -> Draws:
+        """The square root: of a mean squared error, its size."""
+        return Draws(math.sqrt(self.point), np.sqrt(self.values))
+
     def scored(self, level: float = 0.95) -> Scored:
         """The point with the percentile interval; NaN replicates are left out."""
         known = self.values[np.isfinite(self.values)]
@@ -92,8 +96,20 @@ class DayBootstrap:
 
     def draws(self, metric: Metric) -> Draws:
         """The metric with all weights 1, and on every replicate."""
-        values = np.array([metric(self.weights(r)) for r in range(len(self))], np.float64)
-        return Draws(float(metric(np.ones(len(self._day)))), values)
+        return self.draws_of(lambda weights: (metric(weights),))[0]
+
+    def draws_of(self, metrics: Callable[[Weights], Sequence[float]]) -> list[Draws]:
+        """As `draws`, for a function that gives several numbers at once."""
+        points = metrics(np.ones(len(self._day)))
+        values = np.array([metrics(self.weights(r)) for r in range(len(self))], np.float64).reshape(-1, len(points))
+        return [Draws(float(point), values[:, at]) for at, point in enumerate(points)]
+
+    def mean(self, values: NDArray[np.float64]) -> Draws:
+        """The mean of one value per row (n,): as `draws(mean)`, from one sum per day instead of all the rows."""
+        rows = np.bincount(self._day, minlength=self.days).astype(np.float64)
+        sums = np.bincount(self._day, values, minlength=self.days)
+        counts = self._counts.astype(np.float64)
+        return Draws(float(values.mean()) if len(values) else math.nan, (counts @ sums) / (counts @ rows))
 
     def interval(self, metric: Metric | Draws, level: float = 0.95) -> Scored:
         """The metric with its percentile interval."""

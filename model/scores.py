@@ -8,7 +8,7 @@ sorted is sorted once in `Ranking`, whose methods then take weights alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ BINS = 15
 def mean(values: NDArray[Any], weights: Weights) -> float:
     """Weighted mean."""
     total = weights.sum()
-    return float(values @ weights / total) if total > 0 else np.nan
+    return _dot(values, weights) / float(total) if total > 0 else np.nan
 
 
 def losses(label: NDArray[Any], probability: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,11 +45,24 @@ def brier(label: NDArray[Any], probability: NDArray[np.float64], weights: Weight
 
 def mcc(label: NDArray[Any], flag: NDArray[np.bool_], weights: Weights) -> float:
     """Matthews correlation of a flag with the label; 0 where either never varies."""
-    y, f = label == 1, flag.astype(bool)
-    tp, fp, fn = (float(weights @ (a & b)) for a, b in ((f, y), (f, ~y), (~f, y)))
-    tn = float(weights.sum()) - tp - fp - fn
-    below = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
-    return (tp * tn - fp * fn) / below**0.5 if below > 0 else 0.0
+    y = label == 1
+    return float(matthews(*(np.array(mean(part, weights)) for part in confusion(y, flag))))
+
+
+def confusion(label: NDArray[np.bool_], flag: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Of each row, 1 or 0: flagged and falling, flagged only, falling only, neither; four (n,)."""
+    return [part.astype(np.float64) for part in (flag & label, flag & ~label, ~flag & label, ~flag & ~label)]
+
+
+def matthews(
+    both: NDArray[np.float64],
+    flag_only: NDArray[np.float64],
+    label_only: NDArray[np.float64],
+    none: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Matthews correlation from the shares of the four cases, of any shape; 0 where flag or label never varies."""
+    below = (both + flag_only) * (both + label_only) * (none + flag_only) * (none + label_only)
+    return np.where(below > 0, (both * none - flag_only * label_only) / np.sqrt(np.where(below > 0, below, 1)), 0.0)
 
 
 def precision(label: NDArray[Any], flag: NDArray[np.bool_], weights: Weights) -> float:
@@ -111,61 +124,78 @@ class Ranking:
     def __init__(self, label: NDArray[Any], score: NDArray[np.float64]) -> None:
         # Falling scores: precision is summed from the top.
         self._order = np.argsort(-score, kind="stable")
-        ordered = score[self._order]
+        self._score = score[self._order]
         self._falling = (label == 1)[self._order].astype(np.float64)
-        self._score = ordered
-        self._starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(score) else np.empty(0, int)
-        self._tied = len(self._starts) < len(score)
+        self._last = np.flatnonzero(np.append(self._score[1:] != self._score[:-1], len(score) > 0))  # of each tie
+        self._tied = len(self._last) < len(score)
 
     def auc(self, weights: Weights) -> float:
         """As `auc`."""
-        positive, negative = self._classes(weights)
-        below = positive.sum() * negative.sum()
-        if not below > 0:
-            return np.nan
-        # Of each group of ties: the positives above its negatives, and half of its own.
-        above = np.cumsum(positive) - positive / 2
-        return float(above @ negative / below)
+        return _auc(self._sums(weights))
 
     def pr_auc(self, weights: Weights) -> float:
         """As `pr_auc`."""
-        positive, negative = self._classes(weights)
-        hits = np.cumsum(positive)
-        if not len(hits) or not hits[-1] > 0:
-            return np.nan
-        flagged = hits + np.cumsum(negative)
-        return float(positive @ (hits / np.where(flagged > 0, flagged, 1)) / hits[-1])
+        return _pr_auc(self._sums(weights))
 
     def ece(self, weights: Weights, bins: int = BINS) -> float:
         """Mean distance between probability and share of falling over bins of equal weight.
 
         Noise alone makes it positive: about the root of (bins / rows that are independent)."""
-        found = self.reliability(weights, bins)
-        return mean(np.abs(found.probability - found.rate), found.weight)
+        return _ece(self._bins(self._sums(weights), bins))
+
+    def all(self, weights: Weights) -> tuple[float, float, float]:
+        """auc, pr_auc and ece from one pass over the rows."""
+        sums = self._sums(weights)
+        return _auc(sums), _pr_auc(sums), _ece(self._bins(sums, BINS))
 
     def reliability(self, weights: Weights, bins: int = BINS) -> Reliability:
         """Bins of equal weight, from high to low probability; equal probabilities are never split."""
+        return self._bins(self._sums(weights), bins)
+
+    def _sums(self, weights: Weights) -> _Sums:
         w = weights[self._order]
-        group = self._summed(w)
-        total = group.sum()
+        sums = np.cumsum(w * self._falling), np.cumsum(w), np.cumsum(w * self._score)
+        return _Sums(*(part[self._last] for part in sums)) if self._tied else _Sums(*sums)
+
+    def _bins(self, sums: _Sums, bins: int) -> Reliability:
+        total = sums.weight[-1] if len(sums.weight) else 0.0
         if not total > 0:
             return Reliability(np.empty(0), np.empty(0), np.empty(0))
-        middle = np.cumsum(group) - group / 2
-        # Without ties a group is a row; with them, each row takes its group's bin.
-        into = np.minimum((bins * (middle / total)).astype(np.int64), bins - 1)
-        if self._tied:
-            into = np.repeat(into, np.diff(np.append(self._starts, len(w))))
-        weight = np.bincount(into, w, bins).astype(np.float64)
+        # A tie belongs to the bin that holds the middle of its weight.
+        middle = (sums.weight + np.append(0, sums.weight[:-1])) / 2
+        edges = np.append(np.searchsorted(middle, total * np.arange(1, bins) / bins), len(middle))
+        falling, weight, score = (np.diff(np.append(0, part)[np.append(0, edges)]) for part in sums)
         used = weight > 0
-        probability = np.bincount(into, w * self._score, bins)[used] / weight[used]
-        rate = np.bincount(into, w * self._falling, bins)[used] / weight[used]
-        return Reliability(probability, rate, weight[used])
+        return Reliability(score[used] / weight[used], falling[used] / weight[used], weight[used])
 
-    def _classes(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weight of falling and of other rows in each group of ties, from high score to low."""
-        w = weights[self._order]
-        positive = w * self._falling
-        return self._summed(positive), self._summed(w - positive)
 
-    def _summed(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.add.reduceat(values, self._starts) if self._tied else values
+class _Sums(NamedTuple):
+    """Running sums from the highest score down, one entry for each tie: weight of falling rows, of all, of scores."""
+
+    falling: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+def _auc(sums: _Sums) -> float:
+    above = np.append(0, sums.falling)
+    other = np.append(0, sums.weight) - above
+    pairs = above[-1] * other[-1]
+    # Of each tie: the falling ones above its others, and half of its own. That is the trapezoid.
+    return _dot(above[1:] + above[:-1], np.diff(other)) / 2 / float(pairs) if pairs > 0 else np.nan
+
+
+def _pr_auc(sums: _Sums) -> float:
+    if not len(sums.falling) or not sums.falling[-1] > 0:
+        return np.nan
+    precise = sums.falling / np.where(sums.weight > 0, sums.weight, 1)
+    return _dot(np.diff(np.append(0, sums.falling)), precise) / float(sums.falling[-1])
+
+
+def _ece(found: Reliability) -> float:
+    return mean(np.abs(found.probability - found.rate), found.weight)
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    # Not `@`: BLAS takes every core for it, ten times slower beside other work, and its sums depend on how many it got.
+    return float(np.einsum("i,i->", a, b))

@@ -55,6 +55,16 @@ def test_a_metric_computed_once_can_be_compared_with_many() -> None:
     assert (ratio.point, ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(2), pytest.approx(2))
 
 
+def test_a_mean_by_day_is_the_mean_of_the_rows() -> None:
+    rng = np.random.default_rng(0)
+    days, values = rng.integers(0, 20, 500), rng.normal(size=500)
+    boot = DayBootstrap(days, block=3)
+    fast, slow = boot.mean(values), boot.draws(lambda w: scores.mean(values, w))
+    assert fast.point == pytest.approx(slow.point)
+    assert fast.values == pytest.approx(slow.values)
+    assert boot.mean(values**2).root().values == pytest.approx(boot.draws(lambda w: scores.rmse(values, w)).values)
+
+
 def test_replicates_without_an_answer_are_left_out() -> None:
     # One day of eight has the only positives: a third of the replicates have none.
     days = np.repeat(np.arange(8), 5)

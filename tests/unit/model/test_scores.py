@@ -109,3 +109,10 @@ def test_log_loss_is_finite_even_when_certain_and_wrong() -> None:
 def test_pinball_by_hand() -> None:
     # One above the 5 % quantile costs .05 of its distance, one below .95 of it.
     assert scores.pinball(np.array([2.0, -1.0]), np.zeros(2), 0.05, ones(2)) == pytest.approx((0.1 + 0.95) / 2)
+
+
+def test_one_pass_gives_the_same_as_three() -> None:
+    label, p, w = sample(ties=True)
+    ranking = Ranking(label, p)
+    assert ranking.all(w) == (ranking.auc(w), ranking.pr_auc(w), ranking.ece(w))
+    assert np.isnan(Ranking(label[:0], p[:0]).all(w[:0])).all()
