@@ -1,31 +1,37 @@
 """Tables of prices, read into one series per stock.
 
-Two layouts, told apart by the header (names in any case; `adj close` is `adj_close`), .gz or not:
+CSV (.gz or not) or Parquet, one file, many, or folders of them; two layouts, told apart by the names of the columns
+(in any case; `adj close` is `adj_close`):
 
-    long   one row per value: a stock column (stock, ticker, symbol), a time column (ts, date, time, timestamp:
-           a date, ISO 8601 or an epoch time: sheet.parse_time), the value (value, adj_close, close, price: the
-           first of these that is there), optionally `label` or `falling` (0, 1 or empty), any others (extra fields)
+    long   one row per value: a stock column (stock, ticker, symbol), a time column (ts, date, time, timestamp,
+           datetime: a date, ISO 8601 or an epoch time, sheet.parse_time), the value (value, adj_close, close, price:
+           the first of these that is there), optionally `label` or `falling` (0, 1 or empty), any others (fields).
+           A stock's rows rise in time; between them may be those of others.
     wide   one row per stock: the stock, then one column per step, oldest first; optionally a `label` or `falling`
-           column, which speaks of the last step, and after it one column (or one named `next`) with the value to come
+           column, which speaks of the last step, and beside it one column (or one named `next`) with the value to come
 
            stock,2010,2011,2012,2013,2014,falling,2015
            bar,50,100,100,50,25,1,10
 
 In a wide table a stock may begin late (empty cells first). In a long one, rows without a value are left out, counted.
+Files of one table may come in any order, as long as no two of them hold the same stretch of a stock's time.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import math
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.sheet import FLAG, BadTable, Sheet, parse_time
+from model import widetable
+from model.longtable import LongTable
+from model.parquet import MAGIC, open_parquet
+from model.sheet import BadTable, normal, open_csv, parse_time, time_name
+from model.widetable import NEXT, WideTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,12 +41,12 @@ if TYPE_CHECKING:
 
 TIME = ("ts", "date", "time", "timestamp", "datetime")
 VALUE = ("value", "adj_close", "close", "price")
-NEXT = "next"
+SUFFIXES = (".csv", ".csv.gz", ".parquet")  # of the files that are read of a folder
 
 
 @dataclass(frozen=True)
 class Series:
-    """One stock, oldest first.
+    """One stock, oldest first. The arrays may be views of larger ones, and read-only.
 
     times: (len,) int64, strictly rising: epoch milliseconds, or the number of the step's column in a wide table.
     values: (len, 1 + fields) float64, finite; column 0 is the value.
@@ -57,7 +63,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Table:
-    """All series of the files, by stock; `sha256` is of the files' decompressed bytes, in order."""
+    """All series of the files, by stock; `sha256` is of the files' decompressed bytes (Parquet: as they are), in order.
+
+    The order is the one in which they were named; of a folder's files, by name.
+    """
 
     series: tuple[Series, ...]
     files: tuple[str, ...]
@@ -66,6 +75,8 @@ class Table:
     skipped: int  # rows of a long table that have no value
     value: str  # the value's column, or "steps"
     steps: tuple[str, ...] = ()  # names of a wide table's step columns
+    next_name: str = ""  # and of the one with the value to come, if there is one
+    fields: tuple[str, ...] = ()  # names of the extra columns of `values`
 
     def time_of(self, text: str) -> int:
         """The time that a text means: the name of a step, or a date. Raises: BadTable."""
@@ -86,133 +97,124 @@ class Table:
     def time_name(self, time: int) -> str:
         """A time as its file would write it."""
         if self.steps:
-            return self.steps[time] if time < len(self.steps) else NEXT
-        moment = datetime.fromtimestamp(time / 1000, UTC)
-        return moment.date().isoformat() if time % 86_400_000 == 0 else moment.isoformat().replace("+00:00", "Z")
-
-
-@dataclass
-class _Rows:
-    """A stock's rows while they are collected."""
-
-    times: list[int] = field(default_factory=list)
-    values: list[tuple[float, ...]] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    after: float = math.nan
+            return self.steps[time] if time < len(self.steps) else self.next_name or NEXT
+        return time_name(time)
 
 
 def read(files: Sequence[Path], *, value: str | None = None, fields: Sequence[str] = ()) -> Table:
-    """The files as one table; all of one layout.
+    """The files as one table, all of one layout; a folder stands for all CSV and Parquet files in it, by name.
 
     Args:
         value: the value's column in long files; the first of VALUE that is there when not given.
         fields: columns of long files that become extra channels, in this order.
     Raises: BadTable; OSError if a file cannot be opened.
     """
-    stocks: dict[str, _Rows] = {}
+    paths = _files(files)
+    names = _names(paths)
     digest = hashlib.sha256()
-    rows = skipped = 0
-    layouts: set[tuple[str, tuple[str, ...]]] = set()
-    for path in files:
-        data = _read_bytes(path)
-        digest.update(data)
-        sheet = Sheet(path.name, data)
-        if any(name in sheet.header for name in TIME):
-            column = _value_column(sheet, value)
-            layouts.add((column, ()))
-            skipped += _read_long(sheet, stocks, column, fields)
-        elif value or fields:
-            raise BadTable(
-                f"{path.name}: --value and --fields need a long table (with a {' or '.join(TIME[:2])} column)"
-            )
-        else:
-            layouts.add(("steps", _read_wide(sheet, stocks)))
-        rows += sheet.rows
-    if len(layouts) != 1:
-        raise BadTable(f"{', '.join(p.name for p in files)}: must all have the same layout, value column and steps")
-    if not stocks:
-        raise BadTable(f"{', '.join(p.name for p in files)}: no rows")
-    name, steps = layouts.pop()
-    series = tuple(_series(stock, stocks[stock]) for stock in sorted(stocks))
-    return Table(series, tuple(p.name for p in files), digest.hexdigest(), rows, skipped, name, steps)
-
-
-def _read_bytes(path: Path) -> bytes:
-    data = path.read_bytes()
-    if data[:2] != b"\x1f\x8b":
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError) as error:
-        raise BadTable(f"{path.name}: a damaged .gz: {error}") from error
-
-
-def _value_column(sheet: Sheet, wanted: str | None) -> str:
-    for name in (wanted.lower().replace(" ", "_"),) if wanted else VALUE:
-        if name in sheet.header:
-            return sheet.names[sheet.header[name]]
-    raise BadTable(
-        f"{sheet.name}, row 1: no column named {wanted or ', '.join(VALUE)}; there are {', '.join(sheet.names)}"
+    long, wide = LongTable(1 + len(fields)), WideTable()
+    layouts: list[tuple[str, tuple[str, ...], str]] = []  # of each file: the value's column, steps, value to come
+    for path, file in zip(paths, names, strict=True):
+        opened = open_parquet if _is_parquet(path) else open_csv
+        with opened(path, file, digest.update) as sheet:
+            columns = sheet.columns
+            time = columns.find(TIME)
+            if time is not None:
+                chosen = [columns.one_of([value] if value else VALUE, "name the value's column with --value")]
+                chosen += [columns.one_of([name], "name others with --fields") for name in fields]
+                layouts.append((columns.names[chosen[0]], (), ""))
+                _check_layouts(layouts, names)
+                long.add(file, sheet, time, chosen)
+            elif value or fields:
+                raise BadTable(
+                    f"{columns.where}: --value and --fields need a long table: there is no column {_or(TIME)}"
+                )
+            else:
+                shape = widetable.shape(columns)
+                layouts.append(("steps", shape.steps, shape.next_name))
+                _check_layouts(layouts, names)
+                wide.add(file, sheet, shape)
+    name, steps, next_name = layouts[0]
+    found = long.stocks() if not steps else wide.stocks()
+    series = tuple(Series(*one) for one in found)
+    if not series:
+        raise BadTable(f"{', '.join(names)}: no row has a value")
+    return Table(
+        series,
+        tuple(names),
+        digest.hexdigest(),
+        long.rows + wide.rows,
+        long.skipped,
+        name,
+        steps,
+        next_name,
+        tuple(fields),
     )
 
 
-def _read_long(sheet: Sheet, stocks: dict[str, _Rows], value: str, fields: Sequence[str]) -> int:
-    columns = []
-    for name in (value, *fields):
-        if name.lower().replace(" ", "_") not in sheet.header:
-            raise BadTable(f"{sheet.name}, row 1: no column named {name}; there are {', '.join(sheet.names)}")
-        columns.append(sheet.header[name.lower().replace(" ", "_")])
-    time = next(sheet.header[n] for n in TIME if n in sheet.header)
-    skipped = 0
-    for row in sheet:
-        values = tuple(sheet.number(row, column) for column in columns)
-        if any(math.isnan(v) for v in values):
-            skipped += 1
+def usable(table: Table, needed: int) -> tuple[Table, list[str]]:
+    """The table without the stocks that nothing can be learned from, and a line about each of them.
+
+    Those with fewer than `needed` values (the one to come aside), and those whose value never changes.
+    Raises: BadTable if none is left.
+    """
+    kept, lines = [], []
+    for one in table.series:
+        values = one.values[:, 0]
+        if len(values) < needed:
+            lines.append(f"{one.stock}: {len(values)} values, {needed} are needed: skipped")
+        elif (values == values[0]).all() and (math.isnan(one.after) or one.after == values[0]):
+            lines.append(f"{one.stock}: all {len(values)} values are {values[0]:g}: skipped")
+        else:
+            kept.append(one)
+    if not kept:
+        few = f", as in {lines[0].removesuffix(': skipped')}" if lines else ""
+        raise BadTable(f"{', '.join(table.files)}: none of {len(table.series)} stocks can be used{few}")
+    return replace(table, series=tuple(kept)), lines
+
+
+def _files(given: Sequence[Path]) -> list[Path]:
+    """The files, folders replaced by what they hold."""
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
             continue
-        into = stocks.setdefault(row[sheet.stock].strip(), _Rows())
-        into.times.append(sheet.time(row, time))
-        into.values.append(values)
-        into.labels.append(sheet.label(row))
-        into.lines.append(sheet.where(time))
-    return skipped
+        held = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+        if not held:
+            raise BadTable(f"{path}: a folder without any {_or(tuple('*' + s for s in SUFFIXES))}")
+        found += held
+    twice = [path for path, count in Counter(p.resolve() for p in found).items() if count > 1]
+    if twice:
+        raise BadTable(f"{twice[0].name}: given twice: name it once")
+    return found
 
 
-def _read_wide(sheet: Sheet, stocks: dict[str, _Rows]) -> tuple[str, ...]:
-    """Add the rows to `stocks` and give the names of the steps."""
-    end = sheet.flag if sheet.flag >= 0 else sheet.header.get(NEXT, len(sheet.names))
-    after = [i for i in range(end, len(sheet.names)) if i != sheet.flag]
-    if sheet.stock != 0 or len(after) > 1 or end < 3:
-        raise BadTable(
-            f"{sheet.name}, row 1: a table without a time column must be: stock, at least two steps, then optionally a "
-            f"flag ({' or '.join(FLAG)}) and the next value; the columns are {', '.join(sheet.names)}"
-        )
-    for row in sheet:
-        values = [sheet.number(row, column) for column in range(1, end)]
-        begin = next((i for i, v in enumerate(values) if not math.isnan(v)), len(values))
-        hole = next((i for i, v in enumerate(values[begin:], begin) if math.isnan(v)), None)
-        if hole is not None or begin == len(values):
-            raise BadTable(f"{sheet.where(1 + (hole or 0))}: empty")
-        stock = row[0].strip()
-        if stock in stocks:
-            raise BadTable(f"{sheet.where(0)}: {stock} has a row already")
-        known = values[begin:]
-        stocks[stock] = _Rows(
-            list(range(begin, len(values))),
-            [(v,) for v in known],
-            [math.nan] * (len(known) - 1) + [sheet.label(row)],
-            [],
-            sheet.number(row, after[0]) if after else math.nan,
-        )
-    return tuple(sheet.names[1:end])
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What the files are called: their names, with folders where two are alike."""
+    count = Counter(path.name for path in paths)
+    return [path.name if count[path.name] == 1 else str(path) for path in paths]
 
 
-def _series(stock: str, rows: _Rows) -> Series:
-    times = np.array(rows.times, np.int64)
-    order = np.argsort(times, kind="stable")
-    times = times[order]
-    twice = np.flatnonzero(np.diff(times) == 0)
-    if len(twice):
-        raise BadTable(f"{rows.lines[order[twice[0] + 1]]}: {stock} has a value at this time already")
-    values, labels = np.array(rows.values, np.float64)[order], np.array(rows.labels, np.float32)[order]
-    return Series(stock, times, values, labels, rows.after)
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC or path.suffix.lower() == ".parquet"
+
+
+def _check_layouts(layouts: Sequence[tuple[str, tuple[str, ...], str]], files: Sequence[str]) -> None:
+    """The newest layout must be the first one's."""
+    (value, steps, next_name), (its_value, its_steps, its_next) = layouts[0], layouts[-1]
+    this, first = files[len(layouts) - 1], files[0]
+    told = ""
+    if bool(steps) != bool(its_steps):
+        told = f"{'a wide' if its_steps else 'a long'} table, {first} is a {'wide' if steps else 'long'} one"
+    elif normal(value) != normal(its_value):
+        told = f"its value is {its_value!r}, that of {first} is {value!r}: name one column with --value"
+    elif steps != its_steps or next_name != its_next:
+        told = f"its steps are not those of {first}"
+    if told:
+        raise BadTable(f"{this}: {told}: all files of a table must have the same layout")
+
+
+def _or(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" or {names[-1]}"
