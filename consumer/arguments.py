@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def positive(text: str) -> float:
@@ -30,3 +34,28 @@ def port(text: str) -> int:
     if number > 65_535:
         raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, not {text!r}")
     return number
+
+
+def between(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A type of whole numbers from `least` up, to `most` if given."""
+    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= (most or math.inf)):
+            raise argparse.ArgumentTypeError(f"must be a whole number, {bounds}")
+        return int(text)
+
+    return number
+
+
+def fraction(text: str) -> float:
+    """A number above 0 and below 1."""
+    number = positive(text)
+    if number >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, not {text!r}")
+    return number
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names, separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import pydantic
 from numpy.lib import format as npy
 
 from model import network
+from model.files import Unreadable, read
 from model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 MANIFEST, WEIGHTS, GOLDEN = "bundle.json", "weights.npz", "golden.npz"
 LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are below 100 kB
+_END = struct.Struct("<4s4H2LH")  # the end of a zip file: signature, disks and entries, size of the directory, …
 Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
 
 
@@ -47,7 +50,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     weights: network.Arrays
-    golden: dict[str, NDArray[Any]]  # windows (k, reach, channels) float64; x, probability, change float32
+    golden: dict[str, NDArray[Any]]  # windows (k, reach, columns) float64; x, probability, change float32
 
 
 def load(path: Path) -> Bundle:
@@ -125,16 +128,16 @@ def check_place(path: Path) -> None:
 def weight_shapes(manifest: Manifest) -> Shapes:
     """Names, shapes and types of what weights.npz must hold."""
     dtype = np.dtype("<f4")
-    return {name: (shape, dtype) for name, shape in network.shapes(1 + len(manifest.fields), manifest.units).items()}
+    return {name: (shape, dtype) for name, shape in network.shapes(manifest.inputs, manifest.network).items()}
 
 
 def golden_shapes(manifest: Manifest) -> Shapes:
     """Names, shapes and types of what golden.npz must hold."""
-    k, window = manifest.golden_rows, (manifest.window, 1 + len(manifest.fields))
+    k, inputs = manifest.golden_rows, manifest.inputs
     single, double = np.dtype("<f4"), np.dtype("<f8")
     return {
-        "windows": ((k, *window), double),
-        "x": ((k, *window), single),
+        "windows": ((k, inputs.reach, inputs.columns), double),
+        "x": ((k, inputs.window, len(inputs.channels)), single),
         "probability": ((k,), single),
         "change": ((k,), single),
     }
@@ -152,11 +155,10 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _read(file: Path, limit: int) -> bytes:
-    with file.open("rb") as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise BadBundle(f"{file}: larger than {limit:,} bytes, which no bundle of ours is")
-    return data
+    try:
+        return read(file, limit)
+    except Unreadable as error:
+        raise BadBundle(str(error)) from error
 
 
 def _manifest(path: Path, data: bytes) -> Manifest:
@@ -178,6 +180,12 @@ def _version(file: Path) -> str:
 
 def _arrays(file: Path, data: bytes, expected: Shapes) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz: exactly those expected, finite. Nothing is allocated for one of another size or type."""
+    end = data[-_END.size :]
+    signature, _, _, _, _, directory, _, comment = _END.unpack(end) if len(end) == _END.size else (b"",) + (0,) * 7
+    if signature != b"PK\5\6" or comment or b"PK\6\7" in data[-_END.size - 20 : -_END.size]:
+        raise BadBundle(f"{file}: not a readable .npz: does not end as an archive of ours")
+    if directory > 256 * len(expected):  # zipfile makes an object for each entry, before anybody can look at one
+        raise BadBundle(f"{file}: must hold {', '.join(expected)}, holds far more")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}

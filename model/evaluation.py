@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from model.features import features
 from model.manifest import Calibration, Interval, Metrics, Thresholds
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from model.examples import Examples
 
-MARGIN = 0.005  # MCC given up at most for fewer flips
+RECALL_GIVEN_UP = 0.02  # at most, for fewer flips
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,6 @@ class Answers:
 
     probability: NDArray[np.float64]
     change: NDArray[np.float64]
-
-
-def changes(examples: Examples) -> NDArray[np.float64]:
-    """The target as the network is asked for it: the change to the next value, in scales; (n,), NaN unknown."""
-    return (examples.target - examples.windows[:, -1, 0]) / features(examples.windows).scale
 
 
 def auc(label: NDArray[np.float32], score: NDArray[np.float64]) -> float | None:
@@ -70,20 +64,50 @@ def flags(probability: NDArray[np.float64], stock: NDArray[np.int64], thresholds
     return np.asarray(on[decided])
 
 
-def choose_thresholds(examples: Examples, probability: NDArray[np.float64]) -> Thresholds:
-    """The pair with the best MCC of the flag; among those within MARGIN of it, the one that flips least."""
+def choose_thresholds(examples: Examples, probability: NDArray[np.float64], wanted: float) -> Thresholds:
+    """The pair whose flag has at least the wanted precision and finds the most falling steps.
+
+    Among pairs that find nearly as many (RECALL_GIVEN_UP), the one that flips least. If no pair reaches the wanted
+    precision: the most precise one that flags at least one falling step in fifty, and `precision` says what it reaches.
+    """
     known = np.isfinite(examples.label)
-    label, stock, p = examples.label[known], examples.stock[known], probability[known]
-    found: list[tuple[float, int, Thresholds]] = []
+    label, stock, p = examples.label[known] == 1, examples.stock[known], probability[known]
+    found: list[_Pair] = []
     for on in np.unique(np.quantile(p, [*np.linspace(0.3, 0.97, 35), 0.98, 0.99, 0.995]).astype(np.float32)):
-        for width in (0.0, 0.025, 0.05, 0.1, 0.15, 0.2):
+        for width in (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3):
             if width and on <= width:
                 continue  # nothing is below zero: the flag would stay on for ever
-            pair = Thresholds(falling_on=float(on), falling_off=float(np.float32(on - width)))
-            flag = flags(p, stock, pair)
-            found.append((mcc(label, flag), _flips(flag, stock), pair))
-    best = max(score for score, _, _ in found)
-    return min((f for f in found if f[0] >= best - MARGIN), key=lambda f: (f[1], -f[0]))[2]
+            flag = flags(p, stock, Thresholds(falling_on=float(on), falling_off=float(np.float32(on - width))))
+            hits = float((flag & label).sum())
+            found.append(
+                _Pair(
+                    float(on), width, hits / max(1.0, float(flag.sum())), hits / float(label.sum()), _flips(flag, stock)
+                )
+            )
+    precise = [pair for pair in found if pair.precision >= wanted and pair.recall > 0]
+    if precise:
+        most = max(pair.recall for pair in precise)
+        best = min(
+            (pair for pair in precise if pair.recall >= most - RECALL_GIVEN_UP), key=lambda q: (q.flips, -q.recall)
+        )
+    else:
+        often = [pair for pair in found if pair.recall >= 0.02]
+        best = max(often or found, key=lambda pair: (pair.precision, pair.recall))
+    return Thresholds(
+        falling_on=best.on,
+        falling_off=float(np.float32(best.on - best.width)),
+        wanted_precision=wanted,
+        precision=best.precision,
+        recall=best.recall,
+    )
+
+
+class _Pair(NamedTuple):
+    on: float
+    width: float
+    precision: float
+    recall: float
+    flips: int
 
 
 def platt(label: NDArray[np.float32], probability: NDArray[np.float64]) -> Calibration:
@@ -94,7 +118,10 @@ def platt(label: NDArray[np.float32], probability: NDArray[np.float64]) -> Calib
     known = np.isfinite(label)
     y, p = (label[known] == 1).astype(np.float64), np.clip(probability[known], 1e-7, 1 - 1e-7)
     logit = np.log(p / (1 - p))
-    inputs, beta = np.stack([logit, np.ones_like(logit)], axis=1), np.array([1.0, 0.0])
+    inputs, beta = (
+        np.stack([logit, np.ones_like(logit)], axis=1),
+        np.zeros(2),
+    )  # from (1, 0) it diverges where p is far too sure
     for _ in range(50):
         q = 1 / (1 + np.exp(-np.clip(inputs @ beta, -30, 30)))
         curvature = (inputs * (q * (1 - q))[:, None]).T @ inputs + 1e-6 * np.eye(2)
@@ -108,8 +135,28 @@ def platt(label: NDArray[np.float32], probability: NDArray[np.float64]) -> Calib
     return Calibration(method="platt", slope=float(beta[0]), intercept=float(beta[1]))
 
 
+def shrink_of(change: NDArray[np.float64], answer: NDArray[np.float64], time: NDArray[np.int64]) -> float:
+    """How much of a network's forecast to believe, 0..1: what halfway surely lowers the squared error.
+
+    The least-squares factor of the answers on the changes that came, less one standard error with the steps as
+    clusters (all stocks of a step count once: they move together). Pure noise gives 0, which is the naive forecast.
+    Source: cluster-robust variance, Liang & Zeger (1986), Biometrika 73(1).
+
+    Args: (n,) each; change in scales, NaN unknown; cut to ±8, as heavy tails say little of the mean.
+    """
+    known = np.isfinite(change)
+    y, f = np.clip(change[known], -8, 8), answer[known]
+    power = float(f @ f)
+    if not power:
+        return 0.0
+    factor = float(f @ y) / power
+    _, step = np.unique(time[known], return_inverse=True)
+    error = float(np.sqrt((np.bincount(step, f * (y - factor * f)) ** 2).sum())) / power
+    return min(1.0, max(0.0, factor - error))
+
+
 def interval_of(residuals: NDArray[np.float64], level: float, source: str) -> Interval:
-    """The quantiles that leave (1 - level) / 2 of the residuals on each side, zero kept inside.
+    """The quantiles that leave (1 - level) / 2 of the residuals (in spreads) on each side, zero kept inside.
 
     Split conformal: with n residuals the (n + 1) * q-th, so that a new one of the same kind lies within with `level`.
     """
@@ -133,9 +180,10 @@ def metrics(
     known = np.isfinite(examples.label)
     label, p, slope = examples.label[known], answers.probability[known], examples.slope[known]
     flag = flags(p, examples.stock[known], thresholds)
-    truth = changes(examples)
+    truth = examples.change
     scored = np.isfinite(truth)
     error = (truth - answers.change)[scored]
+    unit = error / examples.spread[scored]
     base = float(np.mean(label == 1)) if len(label) else None
     usable = np.isfinite(slope)
     return Metrics(
@@ -153,7 +201,7 @@ def metrics(
         flips_per_1000=1000 * _flips(flag, examples.stock[known]) / len(label) if len(label) else None,
         mae=float(np.mean(np.abs(error))) if len(error) else None,
         naive_mae=float(np.mean(np.abs(truth[scored]))) if len(error) else None,
-        coverage=float(np.mean((error >= interval.low) & (error <= interval.high))) if len(error) else None,
+        coverage=float(np.mean((unit >= interval.low) & (unit <= interval.high))) if len(error) else None,
     )
 
 

@@ -1,8 +1,9 @@
 """The network's forward pass as one compiled function, several times faster than the Keras layer.
 
-A plain loop over the steps under XLA. Each step is one matrix product and one tanh over all four gates:
+An LSTM is a plain loop over the steps under XLA. Each step is one matrix product and one tanh over all four gates:
 sigmoid(x) = 1/2 + 1/2 tanh(x/2), so the three sigmoid gates become a tanh of half their sums, and the halves are
-folded into the weights once, when they are loaded.
+folded into the weights once, when they are loaded. The members of an average run one after the other in the same
+function; their heads carry the division, so that logits and changes are just added up.
 
 The weights are arguments, so another bundle of the same shape runs through what is already compiled. Rows are padded
 to a few fixed sizes, each compiled once; a row's result is the same, bit for bit, in any of them and at any position
@@ -22,6 +23,8 @@ from model.runtime import tensorflow
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from model.inputs import Inputs
+    from model.manifest import Architecture
     from model.network import Arrays
 
 BATCH_SIZES = (64, 256, 1024)
@@ -30,25 +33,26 @@ BATCH_SIZES = (64, 256, 1024)
 class Forward:
     """The forward pass for one shape of network; build through `forward_for`. Any thread may call it."""
 
-    def __init__(self, lookback: int, channels: int, units: int) -> None:
-        self._shape, self._units = (lookback, channels), units
+    def __init__(self, window: int, channels: int, architecture: Architecture) -> None:
+        self._shape, self._architecture = (window, channels), architecture
         self._compiled: dict[int, Any] = {}
         self._lock = threading.Lock()
         self._function = tensorflow().function(self._trace, jit_compile=True, autograph=False)
         self.traces = 0  # grows only when something new is compiled
 
     def fold(self, weights: Arrays) -> tuple[Any, ...]:
-        """The weights as `__call__` wants them, from Keras's layout: gates reordered (i, f, o, g), sigmoids halved."""
-        tf, u = tensorflow(), self._units
-        order = np.r_[0 : 2 * u, 3 * u : 4 * u, 2 * u : 3 * u]
-        halve = np.repeat(np.array([0.5, 1.0], np.float32), [3 * u, u])
-        return (
-            tf.constant(weights["lstm_kernel"][:, order] * halve),
-            tf.constant(weights["lstm_recurrent"][:, order] * halve),
-            tf.constant(weights["lstm_bias"][order] * halve),
-            tf.constant(np.hstack([weights["falling_kernel"] * np.float32(0.5), weights["change_kernel"]])),
-            tf.constant(np.hstack([weights["falling_bias"] * np.float32(0.5), weights["change_bias"]])),
-        )
+        """The weights as `__call__` wants them: five arrays for an LSTM, six for a dense network, members first."""
+        members = np.float32(self._architecture.members)
+        head = np.concatenate([weights["falling_kernel"] * np.float32(0.5), weights["change_kernel"]], axis=2) / members
+        head_bias = np.hstack([weights["falling_bias"] * np.float32(0.5), weights["change_bias"]]) / members
+        if self._architecture.kind == "lstm":
+            u = self._architecture.units
+            order = np.r_[0 : 2 * u, 3 * u : 4 * u, 2 * u : 3 * u]  # Keras has i, f, g, o; here g comes last
+            halve = np.repeat(np.array([0.5, 1.0], np.float32), [3 * u, u])
+            body = [weights[f"lstm_{part}"][..., order] * halve for part in ("kernel", "recurrent", "bias")]
+        else:
+            body = [weights[f"{layer}_{part}"] for layer in ("first", "second") for part in ("kernel", "bias")]
+        return tuple(tensorflow().constant(array) for array in (*body, head, head_bias))
 
     def compile(self, size: int, folded: tuple[Any, ...]) -> Any:
         """The compiled function for `size` rows; compiles at the first call (0.2 s), later ones return it at once."""
@@ -61,14 +65,33 @@ class Forward:
             return self._compiled[size]
 
     def __call__(self, x: NDArray[np.float32], folded: tuple[Any, ...]) -> NDArray[np.float32]:
-        """(2, n) float32: probability and change of each row of x, (n, lookback, channels) with n a padded size."""
+        """(2, n) float32: probability and change of each row of x, (n, window, channels) with n a padded size."""
         result: NDArray[np.float32] = self.compile(len(x), folded)(tensorflow().constant(x), *folded).numpy()
         return result
 
-    def _trace(self, x: Any, kernel: Any, recurrent: Any, bias: Any, head: Any, head_bias: Any) -> Any:
+    def all(self, x: NDArray[np.float32], folded: tuple[Any, ...]) -> NDArray[np.float32]:
+        """The same for any number of rows, in parts of the padded sizes."""
+        parts = [np.empty((2, 0), np.float32)]
+        for start in range(0, len(x), BATCH_SIZES[-1]):
+            part = x[start : start + BATCH_SIZES[-1]]
+            size = next(size for size in BATCH_SIZES if size >= len(part))
+            parts.append(self(padded(part, size), folded)[:, : len(part)])
+        return np.concatenate(parts, axis=1)
+
+    def _trace(self, x: Any, *folded: Any) -> Any:
         self.traces += 1  # Python runs this body once per trace
-        tf, u = tensorflow(), self._units
-        steps = tf.transpose(x, (1, 0, 2))  # (lookback, n, channels)
+        tf = tensorflow()
+        member = self._lstm if self._architecture.kind == "lstm" else self._dense
+        *body, head, head_bias = folded
+        out = sum(
+            member(x, *(array[k] for array in body)) @ head[k] + head_bias[k] for k in range(self._architecture.members)
+        )
+        half_logit, change = tf.unstack(tf.transpose(out))
+        return tf.stack([0.5 + 0.5 * tf.tanh(half_logit), change])
+
+    def _lstm(self, x: Any, kernel: Any, recurrent: Any, bias: Any) -> Any:
+        tf, u = tensorflow(), self._architecture.units
+        steps = tf.transpose(x, (1, 0, 2))  # (window, n, channels)
         first = tf.zeros((x.shape[0], u), tf.float32)
 
         def step(t: Any, h: Any, c: Any) -> Any:
@@ -77,9 +100,17 @@ class Forward:
             c = gates[:, u : 2 * u] * c + gates[:, :u] * z[:, 3 * u :]
             return t + 1, gates[:, 2 * u :] * tf.tanh(c), c
 
-        _, h, _ = tf.while_loop(lambda t, *_: t < self._shape[0], step, (0, first, first))
-        out = tf.transpose(h @ head + head_bias)
-        return tf.stack([0.5 + 0.5 * tf.tanh(out[0]), out[1]])
+        return tf.while_loop(lambda t, *_: t < self._shape[0], step, (0, first, first))[1]
+
+    def _dense(self, x: Any, first: Any, first_bias: Any, second: Any, second_bias: Any) -> Any:
+        tf = tensorflow()
+        flat = tf.reshape(x, (x.shape[0], -1))
+        return tf.nn.relu(tf.nn.relu(flat @ first + first_bias) @ second + second_bias)
+
+
+def padded(x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """x with rows of zeros behind it, `size` rows in all."""
+    return x if len(x) == size else np.concatenate([x, np.zeros((size - len(x), *x.shape[1:]), np.float32)])
 
 
 def _project(x: Any, kernel: Any) -> Any:
@@ -87,7 +118,9 @@ def _project(x: Any, kernel: Any) -> Any:
     return x * kernel if kernel.shape[0] == 1 else x @ kernel
 
 
-@cache
-def forward_for(lookback: int, channels: int, units: int) -> Forward:
+def forward_for(inputs: Inputs, architecture: Architecture) -> Forward:
     """The process's one `Forward` of this shape: a second bundle of the same shape compiles nothing."""
-    return Forward(lookback, channels, units)
+    return _forward(inputs.window, len(inputs.channels), architecture)
+
+
+_forward = cache(Forward)

@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from model.inputs import LONGEST, MOST_CHANNELS, Inputs
 
 GOLDEN_ROWS = 64  # at most; the smallest padded size, so that the check compiles nothing of its own
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-FieldName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^,\x00-\x1f\x7f]+$")]
+ChannelText = Annotated[str, Field(min_length=1, max_length=80)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
+class Architecture(_Part):
+    """The network (network.py): which one, how wide, and how many of it are averaged."""
+
+    kind: Literal["lstm", "dense"] = "lstm"
+    units: int = Field(
+        default_factory=lambda known: 100 if known.get("kind") == "dense" else 32,
+        ge=1,
+        le=1024,
+        description="of the LSTM, or of each dense layer",
+    )
+    members: int = Field(default=1, ge=1, le=16, description="networks whose logits and changes are averaged")
+
+
 class LabelRule(_Part):
     """What `falling` meant in training (labels.py)."""
 
-    rule: Literal["given", "regime"]
-    look_ahead: int = Field(ge=1, description="later steps the label or the target uses: the gap before each border")
+    rule: Literal["given", "regime", "drop"]
+    look_ahead: int = Field(ge=1, description="later steps that the label or the target uses")
+    threshold: float | None = Field(default=None, ge=0, le=1, description="of `drop`: 0.005 is half a percent down")
+    dead_zone: float | None = Field(
+        default=None, description="of `drop`: changes in (-threshold, dead_zone) are neither"
+    )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if (self.rule == "drop") != (self.threshold is not None):
+            raise ValueError("a threshold belongs to the rule drop, and to it only")
+        if self.dead_zone is not None and (self.threshold is None or not -self.threshold < self.dead_zone <= 1):
+            raise ValueError("a dead zone belongs to the rule drop, and reaches from -threshold to at most 1")
+        return self
 
 
 class Thresholds(_Part):
@@ -32,6 +60,11 @@ class Thresholds(_Part):
 
     falling_on: Probability
     falling_off: Probability
+    wanted_precision: Probability | None = Field(
+        default=None, description="share of the flagged steps that should be falling; None: nothing was held out"
+    )
+    precision: Probability | None = Field(default=None, description="what the flag reached on the validation part")
+    recall: Probability | None = Field(default=None, description="share of the falling steps it flagged there")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -46,10 +79,15 @@ class Calibration(_Part):
     method: Literal["identity", "platt"]
     slope: float = Field(gt=0)
     intercept: float
+    change_shrink: float = Field(
+        default=1.0, ge=0, le=1, description="change = change_shrink * network as trained; folded into the weights too"
+    )
 
 
 class Interval(_Part):
-    """forecast + low * scale .. forecast + high * scale holds the next value with probability `level`."""
+    """forecast + low * spread .. forecast + high * spread holds the next value with probability `level`.
+
+    A window's spread (features.py) is the mean of its absolute steps in which younger ones weigh more."""
 
     level: float = Field(gt=0, lt=1)
     low: float = Field(le=0)
@@ -89,6 +127,15 @@ class Evaluation(_Part):
     test: Metrics | None
 
 
+class Parts(_Part):
+    """How training, validation and test were told apart (examples.py)."""
+
+    by: Literal["time", "stock", "nothing"]
+    validation_from: str | None = Field(default=None, description="first step of validation, as the table writes it")
+    test_from: str | None = Field(default=None, description="first step of the test part")
+    gap: int = Field(ge=0, description="steps left out before each border")
+
+
 class Data(_Part):
     """What it was trained on, so that anyone can tell whether they have the same."""
 
@@ -104,25 +151,28 @@ class Data(_Part):
 class Training(_Part):
     """How it was fitted; the same data, settings, seed and library versions give the same weights."""
 
-    seed: int
-    epochs: int = Field(ge=1)
+    seed: int = Field(description="of the first member; the next ones have the numbers after it")
+    epochs: tuple[int, ...] = Field(min_length=1, description="of each member")
     examples: int = Field(ge=1)
+    workers: int = Field(ge=1, description="processes that trained together")
+    interrupted: bool = Field(default=False, description="stopped by hand: the best so far")
 
 
 class Manifest(_Part):
     """The content of bundle.json."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     version: str = Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{6}Z-[0-9a-f]{6})?$")
-    window: int = Field(ge=2, le=4096, description="steps the network sees")
-    min_history: int = Field(ge=2, le=4096, description="values a stock must have before it is predicted")
-    fields: tuple[FieldName, ...] = Field(max_length=64, description="extra channels, in order")
-    units: int = Field(ge=1, le=1024)
+    window: int = Field(ge=2, le=LONGEST, description="steps the network sees")
+    channels: tuple[ChannelText, ...] = Field(min_length=1, max_length=MOST_CHANNELS, description="see inputs.py")
+    min_history: int = Field(ge=2, le=LONGEST, description="values a stock must have before it is predicted")
+    network: Architecture
     label: LabelRule
     thresholds: Thresholds
     calibration: Calibration
     interval: Interval
     metrics: Evaluation
+    parts: Parts
     data: Data
     training: Training
     libraries: dict[str, str]
@@ -131,11 +181,14 @@ class Manifest(_Part):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.min_history != self.window:
-            raise ValueError("min_history must equal window: the network sees whole windows only")
-        if len(set(self.fields)) != len(self.fields):
-            raise ValueError("fields must be different names")
+        if self.min_history != self.inputs.reach:  # `inputs` refuses channels that cannot be
+            raise ValueError(f"min_history must be {self.inputs.reach}: what the window and its channels reach back")
         return self
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What the network sees."""
+        return Inputs(self.window, self.channels)
 
     def sealed(self, files: dict[str, str], now: datetime | None = None) -> Manifest:
         """A copy with the checksums and the version: the time, and six digits of a hash over everything else in it."""

@@ -1,69 +1,120 @@
-"""The network: one LSTM, two answers, trained together.
+"""The networks: one body, two answers, trained together.
 
-        window (lookback, channels)  ->  LSTM(32)  ->  sigmoid: probability of falling
-                                                   ->  linear:  change to the next value, in scales of the window
+    lstm     window (window, channels)  ->  LSTM(32)                        ->  sigmoid: probability of falling
+    dense    the same, flattened        ->  100 ReLU  ->  100 ReLU          ->  linear:  change to the next value, in
+                                                                                scales of the window
 
-The linear head starts at zero, so an untrained network is the naive forecast: the next value is the last one.
+The linear head starts at zero, so an untrained network is the naive forecast: the next value is the last one. A model
+may be several such networks, trained from different seeds, whose logits and changes are averaged.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime import keras
 
-UNITS = 32
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model.inputs import Inputs
+    from model.manifest import Architecture
+
 Arrays = dict[str, NDArray[np.float32]]
+_BODY = {"lstm": ("lstm",), "dense": ("first", "second")}
+_HEADS = ("falling", "change")
 
 
-def shapes(channels: int, units: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights, as Keras lays them out: an LSTM's gates are input, forget, cell, output."""
-    return {
-        "lstm_kernel": (channels, 4 * units),
-        "lstm_recurrent": (units, 4 * units),
-        "lstm_bias": (4 * units,),
-        "falling_kernel": (units, 1),
-        "falling_bias": (1,),
-        "change_kernel": (units, 1),
-        "change_bias": (1,),
-    }
+def shapes(inputs: Inputs, architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights: as Keras lays them out, behind an axis of members.
+
+    An LSTM's gates are input, forget, cell, output."""
+    units, channels = architecture.units, len(inputs.channels)
+    if architecture.kind == "lstm":
+        body = {"lstm_kernel": (channels, 4 * units), "lstm_recurrent": (units, 4 * units), "lstm_bias": (4 * units,)}
+    else:
+        body = {
+            "first_kernel": (inputs.window * channels, units),
+            "first_bias": (units,),
+            "second_kernel": (units, units),
+            "second_bias": (units,),
+        }
+    heads = {"falling_kernel": (units, 1), "falling_bias": (1,), "change_kernel": (units, 1), "change_bias": (1,)}
+    return {name: (architecture.members, *shape) for name, shape in {**body, **heads}.items()}
 
 
-def build(lookback: int, channels: int, units: int = UNITS) -> Any:
-    """A new Keras network: (n, lookback, channels) float32 -> {"falling": (n, 1) in 0..1, "change": (n, 1)}.
+def build(inputs: Inputs, architecture: Architecture) -> Any:
+    """One new member as a Keras network, (n, window, channels) float32 -> {"falling", "logit", "change"}, (n, 1) each.
 
     Initial weights come from Keras's global seed (`keras.utils.set_random_seed`)."""
     k = keras()
-    window = k.Input((lookback, channels), name="window")
-    memory = k.layers.LSTM(units, name="lstm")(window)
-    falling = k.layers.Dense(1, activation="sigmoid", name="falling")(memory)
+    window = k.Input((inputs.window, len(inputs.channels)), name="window")
+    if architecture.kind == "lstm":
+        memory = k.layers.LSTM(architecture.units, name="lstm")(window)
+    else:
+        memory = k.layers.Flatten(name="flat")(window)
+        for name in _BODY["dense"]:
+            memory = k.layers.Dense(architecture.units, activation="relu", name=name)(memory)
+    logit = k.layers.Dense(1, name="falling")(memory)
     change = k.layers.Dense(1, kernel_initializer="zeros", name="change")(memory)
-    return k.Model(window, {"falling": falling, "change": change}, name="downtick")
+    falling = k.layers.Activation("sigmoid", name="probability")(logit)
+    return k.Model(window, {"falling": falling, "logit": logit, "change": change}, name="downtick")
 
 
-def get_weights(network: Any) -> Arrays:
-    """The weights by name (see `shapes`), float32."""
-    parts = [w for name in ("lstm", "falling", "change") for w in network.get_layer(name).get_weights()]
-    return {name: np.asarray(part, np.float32) for name, part in zip(_NAMES, parts, strict=True)}
+def get_weights(network: Any, architecture: Architecture) -> Arrays:
+    """One member's weights by name, float32, with a first axis of one."""
+    layers = (*_BODY[architecture.kind], *_HEADS)
+    found = [w for layer in layers for w in network.get_layer(layer).get_weights()]
+    return {name: np.asarray(w, np.float32)[None] for name, w in zip(_names(architecture), found, strict=True)}
 
 
-def set_weights(network: Any, weights: Arrays) -> None:
-    """The inverse of `get_weights`."""
-    for layer in ("lstm", "falling", "change"):
-        network.get_layer(layer).set_weights([weights[name] for name in _NAMES if name.startswith(layer)])
+def set_weights(network: Any, architecture: Architecture, weights: Arrays, member: int = 0) -> None:
+    """Give a network of `build` the weights of a member."""
+    for layer in (*_BODY[architecture.kind], *_HEADS):
+        names = [name for name in _names(architecture) if name.startswith(f"{layer}_")]
+        network.get_layer(layer).set_weights([weights[name][member] for name in names])
 
 
-def run(network: Any, x: NDArray[np.float32], batch: int = 1024) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What Keras itself computes: (probability (n,), change (n,)), float32. Called directly, not through `predict`."""
-    probability, change = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
-    for start in range(0, len(x), batch):
-        rows = slice(start, start + batch)
-        out = network(x[rows], training=False)
-        probability[rows], change[rows] = np.asarray(out["falling"])[:, 0], np.asarray(out["change"])[:, 0]
-    return probability, change
+def stack(members: Sequence[Arrays]) -> Arrays:
+    """The weights of several networks as those of one model."""
+    return {name: np.concatenate([weights[name] for weights in members]) for name in members[0]}
 
 
-_NAMES = tuple(shapes(1, 1))
+def rescale(weights: Arrays, *, slope: float, intercept: float, shrink: float) -> Arrays:
+    """Weights whose logit is `slope` * logit + `intercept` and whose change is `shrink` * change, averages included."""
+    return {
+        **weights,
+        "falling_kernel": weights["falling_kernel"] * np.float32(slope),
+        "falling_bias": weights["falling_bias"] * np.float32(slope) + np.float32(intercept),
+        "change_kernel": weights["change_kernel"] * np.float32(shrink),
+        "change_bias": weights["change_bias"] * np.float32(shrink),
+    }
+
+
+def run(
+    inputs: Inputs, architecture: Architecture, weights: Arrays, x: NDArray[np.float32], batch: int = 1024
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What Keras itself computes: (probability (n,), change (n,)), float32; the authority for `forward`.
+
+    Networks are called directly, not through `predict`. Members' logits and changes are averaged in float64."""
+    logit, change = np.zeros(len(x)), np.zeros(len(x))
+    network = build(inputs, architecture)
+    for member in range(architecture.members):
+        set_weights(network, architecture, weights, member)
+        for start in range(0, len(x), batch):
+            rows = slice(start, start + batch)
+            out = network(x[rows], training=False)
+            logit[rows] += np.asarray(out["logit"], np.float64)[:, 0]
+            change[rows] += np.asarray(out["change"], np.float64)[:, 0]
+    logit, change = logit / architecture.members, change / architecture.members
+    return (0.5 + 0.5 * np.tanh(logit / 2)).astype(np.float32), change.astype(np.float32)
+
+
+def _names(architecture: Architecture) -> list[str]:
+    """Names of one network's weights, body first, in Keras's order."""
+    parts = ("kernel", "recurrent", "bias") if architecture.kind == "lstm" else ("kernel", "bias")
+    body = [f"{layer}_{part}" for layer in _BODY[architecture.kind] for part in parts]
+    return body + [f"{layer}_{part}" for layer in _HEADS for part in ("kernel", "bias")]

@@ -12,7 +12,7 @@ import numpy as np
 from model import bundle
 from model.bundle import BadBundle
 from model.features import features, to_values
-from model.forward import BATCH_SIZES, forward_for
+from model.forward import BATCH_SIZES, forward_for, padded
 from model.runtime import default_threads
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class Predictions:
 class Predictor:
     """A bundle, ready to predict.
 
-    version: the bundle's; window: steps the network sees; reach = min_history: values a stock must have, and that
-    `predict` takes; fields: names of the extra channels, in order; a stock turns falling when its probability is at or
-    above `falling_on`, and back when it is below `falling_off` (both exact as float32).
+    version: the bundle's; inputs: what the network sees (inputs.py), of which window, reach and fields are told here
+    too; min_history = reach: values a stock must have; a stock turns falling when its probability is at or above
+    `falling_on`, and back when it is below `falling_off` (both exact as float32).
 
     One caller at a time; with many rows it spreads them over `threads` threads of its own. A row's result does not
     depend on the other rows, on their number or on the number of threads, bit for bit.
@@ -52,17 +52,17 @@ class Predictor:
         manifest = content.manifest
         self.manifest = manifest
         self.version: str = manifest.version
-        self.window: int = manifest.window
-        self.reach: int = manifest.window
+        self.inputs = inputs = manifest.inputs
+        self.window: int = inputs.window
+        self.reach: int = inputs.reach
         self.min_history: int = manifest.min_history
-        self.fields: tuple[str, ...] = manifest.fields
+        self.fields: tuple[str, ...] = inputs.fields
         self.falling_on: float = manifest.thresholds.falling_on
         self.falling_off: float = manifest.thresholds.falling_off
         self.batch_sizes: tuple[int, ...] = BATCH_SIZES
-        self._channels = 1 + len(manifest.fields)
         self._threads = default_threads() if threads is None else max(1, threads)
         self._pool = ThreadPoolExecutor(self._threads, "predict") if self._threads > 1 else None
-        self._forward = forward_for(manifest.window, self._channels, manifest.units)
+        self._forward = forward_for(inputs, manifest.network)
         self._weights = self._forward.fold(content.weights)
         self._check(content)
 
@@ -90,12 +90,14 @@ class Predictor:
         """Predictions for n windows.
 
         Args:
-            windows: (n, reach, 1 + len(fields)) float64, finite, oldest first; n may be 0. Not changed, not kept.
+            windows: (n, >= reach, 1 + len(fields)) float64, finite, oldest first; n may be 0. Not changed, not kept. Of
+                longer ones the newest `reach` values are used.
         Raises: ValueError on another shape.
         """
-        n = len(windows)
-        if windows.shape != (n, self.reach, self._channels):
-            raise ValueError(f"windows must be (n, {self.reach}, {self._channels}), got {windows.shape}")
+        n, columns = len(windows), self.inputs.columns
+        if windows.ndim != 3 or windows.shape[1] < self.reach or windows.shape[2] != columns:
+            raise ValueError(f"windows must be (n, {self.reach} or more, {columns}), got {windows.shape}")
+        windows = windows[:, -self.reach :]
         result = Predictions(np.empty(n, np.float32), *(np.empty(n, np.float64) for _ in range(4)))
         parts = chunks(n, self._threads)
         if self._pool is None or len(parts) == 1:
@@ -108,19 +110,19 @@ class Predictor:
 
     def _predict_part(self, windows: NDArray[np.float64], part: tuple[int, int, int], into: Predictions) -> None:
         start, stop, size = part
-        seen = features(windows[start:stop])
-        probability, change = self._forward(_padded(seen.x, size), self._weights)[:, : stop - start]
+        seen = features(windows[start:stop], self.inputs)
+        probability, change = self._forward(padded(seen.x, size), self._weights)[:, : stop - start]
         interval = self.manifest.interval
         into.probability[start:stop] = probability
-        changes = change.astype(np.float64) + np.array([[0.0], [interval.low], [interval.high]])
+        changes = change.astype(np.float64) + np.array([[0.0], [interval.low], [interval.high]]) * seen.spread
         into.forecast[start:stop], into.low[start:stop], into.high[start:stop] = to_values(changes, seen)
         into.scale[start:stop] = seen.scale
 
     def _check(self, content: bundle.Bundle) -> None:
         """Golden windows must give the features and the outputs that training and Keras gave when it was written."""
         golden = content.golden
-        x = features(golden["windows"]).x
-        probability, change = self._forward(_padded(x, BATCH_SIZES[0]), self._weights)[:, : len(x)]
+        x = features(golden["windows"], self.inputs).x
+        probability, change = self._forward.all(x, self._weights)
         for name, ours in {"x": x, "probability": probability, "change": change}.items():
             error = np.abs(ours - golden[name]) / np.maximum(1.0, np.abs(golden[name]))
             if not np.all(error <= TOLERANCE):  # NaN fails too
@@ -128,11 +130,6 @@ class Predictor:
                     f"{content.path}: golden.npz: {name} of the golden windows is off by {np.max(error):.2g} (allowed "
                     f"{TOLERANCE:g}): these weights, on this machine, are not the network that was trained"
                 )
-
-
-def _padded(x: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """x with rows of zeros behind it, `size` rows in all."""
-    return x if len(x) == size else np.concatenate([x, np.zeros((size - len(x), *x.shape[1:]), np.float32)])
 
 
 def chunks(n: int, threads: int, sizes: tuple[int, ...] = BATCH_SIZES) -> list[tuple[int, int, int]]:

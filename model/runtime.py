@@ -31,6 +31,7 @@ def tensorflow() -> Any:
     """
     with _quiet():
         tf = importlib.import_module("tensorflow")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every network that is compiled anew
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)

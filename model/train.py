@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model import bundle, evaluation, examples, labels, network
-from model.evaluation import Answers
 from model.features import features
+from model.fit import BATCH, EPOCHS, LEARNING_RATE, PATIENCE, CannotFit, Fitted, Progress, fit
+from model.inputs import Inputs
 from model.manifest import (
     GOLDEN_ROWS,
+    Architecture,
     Calibration,
     Data,
     Evaluation,
@@ -21,10 +23,12 @@ from model.manifest import (
     LabelRule,
     Manifest,
     Metrics,
+    Parts,
     Thresholds,
     Training,
 )
 from model.runtime import keras
+from model.workers import fit_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +41,8 @@ if TYPE_CHECKING:
 
 WINDOW = 32  # steps, when nothing else is asked for
 LEVEL = 0.9  # of the interval
-_WATCHED = "val_falling_loss"
-LARGEST_CHANGE = 32.0  # targets are cut to this many scales in training: a stock that woke up must not drown the rest
+PRECISION = 0.7  # of the flag, when nothing else is asked for
+DROP = 0.005  # threshold of the rule drop, when nothing else is asked for: half a percent
 
 
 class CannotTrain(Exception):
@@ -47,157 +51,192 @@ class CannotTrain(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `window` is a wish: with shorter series only, the longest of them is the window.
+    """How to train. `window` is a wish: with shorter series only, the longest of them decides.
 
+    rule: what falling means; of `drop`, `threshold` and `dead_zone` (labels.py); of `given`, `look_ahead`: later steps
+    that a label may have been made of.
     borders: times at which validation and test begin, None for 60 % and 80 % of the distinct times.
-    look_ahead: later steps a given label may have been made of; what the rule itself uses is the least.
-    epochs, patience: at most so many, and so many without a better validation loss; None for 30, or 60 quick ones
-    when next to nothing is there to learn from and nothing can be held out.
+    precision: share of flagged steps that should be falling; the thresholds are chosen for it on validation.
+    epochs: at most so many; None for the default, or 60 quick ones when next to nothing is there to learn from and
+    nothing can be held out.
     """
 
     rule: labels.Rule
     window: int = WINDOW
-    seed: int = 1
-    borders: tuple[int, int] | None = None
+    channels: tuple[str, ...] = ("value",)
+    architecture: Architecture = field(default_factory=Architecture)
+    threshold: float = DROP
+    dead_zone: float | None = None
     look_ahead: int | None = None
-    fields: tuple[str, ...] = ()
+    borders: tuple[int, int] | None = None
+    precision: float = PRECISION
+    seed: int = 1
     epochs: int | None = None
-    patience: int = 4
-    batch: int = 256
-    learning_rate: float = 0.001
+    patience: int = PATIENCE
+    batch: int = BATCH
+    learning_rate: float = LEARNING_RATE
+    workers: int = 1
+
+    @property
+    def label(self) -> LabelRule:
+        """The rule as the bundle tells it."""
+        drop = self.rule == "drop"
+        return LabelRule(
+            rule=self.rule,
+            look_ahead=max(labels.LOOK_AHEAD[self.rule], self.look_ahead or 0),
+            threshold=self.threshold if drop else None,
+            dead_zone=self.dead_zone if drop else None,
+        )
 
 
-def train(table: Table, recipe: Recipe, out: Path, report: Callable[[str], None] = lambda _: None) -> Manifest:
+def train(
+    table: Table,
+    recipe: Recipe,
+    out: Path,
+    report: Callable[[str], None] = lambda _: None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Manifest:
     """Train and write the bundle to `out`; gives its manifest. The same table, recipe and library versions give the
     same weights.
 
     Args:
-        report: receives one line of progress at a time.
-    Raises: CannotTrain; BadBundle or OSError if `out` cannot be written.
+        report: receives lines of text; progress: where fitting stands, a few times a second.
+    An interrupt while fitting ends it and keeps the best so far. Raises: CannotTrain, BadTable; BadBundle or OSError
+    if `out` cannot be written.
     """
     bundle.check_place(out)
-    split, recipe = _prepare(table, recipe, report)
-    report(split.note)
-    net, epochs = _fit(split, recipe, report)
-    chosen = _choose(net, split)
+    table, recipe, inputs = _usable(table, recipe, report)
+    split = _split(table, recipe, inputs, report)
+    fitted = _fit(split, recipe, progress)
+    if fitted.interrupted:
+        report(f"interrupted: epoch {', '.join(map(str, fitted.epochs))} is the best so far, and is kept")
+    chosen = _choose(fitted, split, recipe)
     manifest = Manifest(
         version="",
-        window=recipe.window,
-        min_history=recipe.window,
-        fields=recipe.fields,
-        units=network.UNITS,
-        label=LabelRule(rule=recipe.rule, look_ahead=_look_ahead(recipe)),
+        window=inputs.window,
+        channels=inputs.channels,
+        min_history=inputs.reach,
+        network=fitted.architecture,
+        label=recipe.label,
         thresholds=chosen.thresholds,
         calibration=chosen.calibration,
         interval=chosen.interval,
-        metrics=_evaluate(net, split, chosen, table),
+        metrics=_evaluate(chosen, split, table),
+        parts=_parts(split, table, inputs),
         data=_describe(table),
-        training=Training(seed=recipe.seed, epochs=epochs, examples=len(split.train)),
+        training=Training(
+            seed=recipe.seed,
+            epochs=fitted.epochs,
+            examples=len(split.train),
+            workers=recipe.workers,
+            interrupted=fitted.interrupted,
+        ),
         libraries=_libraries(),
         golden_rows=min(GOLDEN_ROWS, len(split.train)),
         files={},
     )
-    return bundle.write(out, manifest, network.get_weights(net), _golden(net, split, manifest.golden_rows, recipe.seed))
+    weights = chosen.fitted.weights
+    return bundle.write(out, manifest, weights, _golden(chosen.fitted, split, manifest.golden_rows, recipe.seed))
 
 
 @dataclass(frozen=True)
-class _Choices:
+class _Chosen:
+    fitted: Fitted  # with calibration and shrinkage folded in
     thresholds: Thresholds
     calibration: Calibration
     interval: Interval
 
 
-def _prepare(table: Table, recipe: Recipe, report: Callable[[str], None]) -> tuple[examples.Split, Recipe]:
+def _usable(table: Table, recipe: Recipe, report: Callable[[str], None]) -> tuple[Table, Recipe, Inputs]:
+    """The series that can be learnt from, and a window that the longest of them fills."""
     longest = max(len(s.times) for s in table.series)
     if longest < 2:
         raise CannotTrain("every stock has a single value: there is no window to learn from")
-    if longest < recipe.window:
-        report(f"the longest series has {longest} steps: that is the window, instead of {recipe.window}")
-        recipe = replace(recipe, window=longest)
+    try:
+        inputs = Inputs(recipe.window, recipe.channels)
+        if longest < inputs.reach:
+            window = longest - (inputs.reach - inputs.window)
+            inputs = Inputs(window, recipe.channels)
+            report(f"the longest series has {longest} steps: the window is {window}, instead of {recipe.window}")
+    except ValueError as error:
+        raise CannotTrain(str(error)) from error
+    return table, replace(recipe, window=inputs.window), inputs
+
+
+def _split(table: Table, recipe: Recipe, inputs: Inputs, report: Callable[[str], None]) -> examples.Split:
     if recipe.rule == "given" and not table.labelled:
         raise CannotTrain("--label given needs a column `falling` or `label` with 0 and 1; this table has none")
-    made = examples.make(table, recipe.rule, recipe.window, _look_ahead(recipe))
+    made = examples.make(table, recipe.label, inputs)
     known = made.label[np.isfinite(made.label)]
     if len(np.unique(known)) < 2:
-        what = "all the same" if len(known) else "missing"
+        what = f"all {known[0]:.0f}" if len(known) else "missing"
         needed = (
-            f"; the rule needs series of at least {recipe.window + labels.HALF} steps"
-            if recipe.rule == "regime"
-            else ""
+            f"; the rule needs series of at least {inputs.reach + labels.HALF} steps" if recipe.rule == "regime" else ""
         )
-        raise CannotTrain(f"the labels of all windows of {recipe.window} steps are {what}{needed}")
+        raise CannotTrain(f"the labels of all windows of {inputs.window} steps are {what}{needed}")
     report(
-        f"{len(made):,} windows of {recipe.window} steps from {len(table.series)} stocks, {np.mean(known):.1%} falling"
+        f"{len(made):,} windows of {inputs.window} steps from {len(table.series)} stocks, {np.mean(known):.1%} falling"
     )
-    split = examples.split(made, recipe.borders)
-    if recipe.borders and split.test is None:
-        raise CannotTrain(f"{split.note}: choose other borders")
-    return split, recipe
+    found = examples.split(made, table, recipe.borders)
+    if recipe.borders and found.test is None:
+        raise CannotTrain(f"{found.note}: choose other borders")
+    report(found.note)
+    return found
 
 
-def _fit(split: examples.Split, recipe: Recipe, report: Callable[[str], None]) -> tuple[Any, int]:
-    """The trained network, with the weights of its best epoch, and how many epochs that took."""
-    k = keras()
-    k.utils.set_random_seed(recipe.seed)
-    net = network.build(recipe.window, 1 + len(recipe.fields))
+def _fit(split: examples.Split, recipe: Recipe, progress: Callable[[Progress], None]) -> Fitted:
     tiny = split.validation is None and len(split.train) < 10 * recipe.batch
-    net.compile(
-        k.optimizers.Adam(0.02 if tiny else recipe.learning_rate),
-        # Huber and not MSE: steps of prices have heavy tails, and one crash day must not steer the forecast.
-        loss={"falling": "binary_crossentropy", "change": k.losses.Huber(1.0)},
-    )
-    best = {"epoch": 0, "loss": np.inf}
-
-    def told(epoch: int, logs: dict[str, float]) -> None:
-        loss = logs.get(_WATCHED, logs["falling_loss"])
-        if loss < best["loss"]:
-            best.update(epoch=epoch + 1, loss=loss)
-        if not tiny or epoch % 20 == 19:
-            held = f", on held-out time {loss:.4f}" if _WATCHED in logs else ""
-            report(f"epoch {epoch + 1}: log loss of the flag {logs['falling_loss']:.4f}{held}")
-
-    callbacks = [k.callbacks.LambdaCallback(on_epoch_end=told)]
-    if split.validation is not None:
-        # The flag's loss alone: that of the forecast is nearly all noise, whose low is a matter of chance.
-        watch = k.callbacks.EarlyStopping(_WATCHED, mode="min", patience=recipe.patience, restore_best_weights=True)
-        callbacks.append(watch)
-    x, y, weight = _arrays(split.train)
-    ran = net.fit(
-        x,
-        y,
-        sample_weight=weight,
-        batch_size=recipe.batch,
-        epochs=recipe.epochs or (60 if tiny else 30),
-        validation_data=None if split.validation is None else _arrays(split.validation),
-        callbacks=callbacks,
-        verbose=0,
-    )
-    return net, int(best["epoch"]) if split.validation is not None else len(ran.epoch)
+    how = fit if recipe.workers == 1 else fit_together(recipe.workers)
+    try:
+        return how(
+            split.train,
+            split.validation,
+            recipe.architecture,
+            seed=recipe.seed,
+            epochs=recipe.epochs or (2 * EPOCHS if tiny else EPOCHS),
+            patience=recipe.patience,
+            batch=recipe.batch,
+            learning_rate=20 * recipe.learning_rate if tiny else recipe.learning_rate,
+            report=progress,
+        )
+    except CannotFit as error:
+        raise CannotTrain(str(error)) from error
 
 
-def _choose(net: Any, split: examples.Split) -> _Choices:
-    """Calibration (folded into the network), thresholds and interval, from the validation part alone."""
+def _choose(fitted: Fitted, split: examples.Split, recipe: Recipe) -> _Chosen:
+    """Calibration and shrinkage (folded into the weights), thresholds and interval, from the validation part alone."""
     part = split.validation
     if part is None:
         # Residuals of data the network was fitted to are no measure of what comes; the moves themselves are an honest,
         # wider one.
-        interval = evaluation.interval_of(evaluation.changes(split.train), LEVEL, "moves of the training data")
+        interval = evaluation.interval_of(split.train.change / split.train.spread, LEVEL, "moves of the training data")
         calibration = Calibration(method="identity", slope=1.0, intercept=0.0)
-        return _Choices(Thresholds(falling_on=0.5, falling_off=0.5), calibration, interval)
-    calibration = evaluation.platt(part.label, _answers(net, part).probability)
-    head = net.get_layer("falling")
-    kernel, bias = head.get_weights()
-    head.set_weights([kernel * calibration.slope, bias * calibration.slope + calibration.intercept])
-    answers = _answers(net, part)
-    interval = evaluation.interval_of(evaluation.changes(part) - answers.change, LEVEL, "held-out residuals")
-    return _Choices(evaluation.choose_thresholds(part, answers.probability), calibration, interval)
+        return _Chosen(fitted, Thresholds(falling_on=0.5, falling_off=0.5), calibration, interval)
+    raw = fitted.answers(part)
+    calibration = evaluation.platt(part.label, raw.probability).model_copy(
+        update={"change_shrink": evaluation.shrink_of(part.change, raw.change, part.time)}
+    )
+    fitted = replace(
+        fitted,
+        weights=network.rescale(
+            fitted.weights,
+            slope=calibration.slope,
+            intercept=calibration.intercept,
+            shrink=calibration.change_shrink,
+        ),
+    )
+    answers = fitted.answers(part)
+    interval = evaluation.interval_of((part.change - answers.change) / part.spread, LEVEL, "held-out residuals")
+    thresholds = evaluation.choose_thresholds(part, answers.probability, recipe.precision)
+    return _Chosen(fitted, thresholds, calibration, interval)
 
 
-def _evaluate(net: Any, split: examples.Split, chosen: _Choices, table: Table) -> Evaluation:
+def _evaluate(chosen: _Chosen, split: examples.Split, table: Table) -> Evaluation:
     def of(part: Examples | None) -> Metrics | None:
         if part is None:
             return None
-        return evaluation.metrics(part, _answers(net, part), chosen.thresholds, chosen.interval, table.time_name)
+        answers = chosen.fitted.answers(part)
+        return evaluation.metrics(part, answers, chosen.thresholds, chosen.interval, table.time_name)
 
     train = of(split.train)
     assert train is not None  # noqa: S101  a split always has a train part
@@ -210,34 +249,21 @@ def _evaluate(net: Any, split: examples.Split, chosen: _Choices, table: Table) -
     )
 
 
-def _golden(net: Any, split: examples.Split, rows: int, seed: int) -> dict[str, NDArray[Any]]:
+def _golden(fitted: Fitted, split: examples.Split, rows: int, seed: int) -> dict[str, NDArray[Any]]:
     """A sample of windows with what the network under Keras says of them."""
     source = split.test if split.test is not None and len(split.test) >= rows else split.train
     picked = np.sort(np.random.default_rng(seed).choice(len(source), rows, replace=False))
-    windows = np.ascontiguousarray(source.windows[picked])
-    x = features(windows).x
-    probability, change = network.run(net, x)
+    windows = np.ascontiguousarray(source.windows(picked))
+    x = features(windows, fitted.inputs).x
+    probability, change = network.run(fitted.inputs, fitted.architecture, fitted.weights, x)
     return {"windows": windows, "x": x, "probability": probability, "change": change}
 
 
-def _answers(net: Any, part: Examples) -> Answers:
-    probability, change = network.run(net, features(part.windows).x)
-    return Answers(probability.astype(np.float64), change.astype(np.float64))
-
-
-def _arrays(part: Examples) -> tuple[NDArray[np.float32], dict[str, Any], dict[str, Any]]:
-    """Inputs, targets and weights as Keras takes them; an unknown answer weighs nothing."""
-    change = evaluation.changes(part)
-    known, scored = np.isfinite(part.label), np.isfinite(change)
-    targets = {
-        "falling": np.where(known, part.label, 0).astype(np.float32)[:, None],
-        "change": np.clip(np.where(scored, change, 0), -LARGEST_CHANGE, LARGEST_CHANGE).astype(np.float32)[:, None],
-    }
-    return features(part.windows).x, targets, {"falling": known.astype(np.float32), "change": scored.astype(np.float32)}
-
-
-def _look_ahead(recipe: Recipe) -> int:
-    return max(labels.LOOK_AHEAD[recipe.rule], recipe.look_ahead or 0)
+def _parts(split: examples.Split, table: Table, inputs: Inputs) -> Parts:
+    first, second = (None, None) if split.borders is None else map(table.time_name, split.borders)
+    return Parts.model_validate(
+        {"by": split.by, "validation_from": first, "test_from": second, "gap": inputs.reach - 1 if first else 0}
+    )
 
 
 def _describe(table: Table) -> Data:

@@ -80,8 +80,8 @@ def naive(*, direct: bool) -> None:
     content = bundle.load(settings.model.path)
     manifest = content.manifest
     window = manifest.window
-    model: Any = network.build(window, 1)
-    network.set_weights(model, content.weights)
+    model: Any = network.build(manifest.inputs, manifest.network)
+    network.set_weights(model, manifest.network, content.weights)
     store = redis.Redis.from_url(settings.redis.url.get_secret_value())
     consumer = Consumer({**consumer_options(settings), "auto.offset.reset": "earliest", "enable.partition.eof": False})
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "partitioner": "murmur2_random"})
@@ -96,7 +96,7 @@ def naive(*, direct: bool) -> None:
         store.ltrim(key, -DEPTH, -1)
         values = np.array([float(value) for value in store.lrange(key, -window, -1)])
         if len(values) == window:
-            seen = features(values.reshape(1, window, 1))
+            seen = features(values.reshape(1, window, 1), manifest.inputs)
             found = model(seen.x, training=False) if direct else model.predict(seen.x, verbose=0)
             probability = float(np.asarray(found["falling"])[0, 0])
             forecast = event["value"] + float(np.asarray(found["change"])[0, 0]) * float(seen.scale[0])

@@ -13,6 +13,7 @@ import pytest
 
 from model import bundle
 from model.bundle import BadBundle
+from model.manifest import Architecture
 from model.predictor import DEFAULT_BUNDLE, Predictor
 
 
@@ -72,7 +73,7 @@ def test_the_version_names_the_time_and_what_is_in_it(folder: Path) -> None:
     same = bundle.write(folder, content.manifest, content.weights, content.golden)
     assert same.version.split("-")[-1] == content.manifest.version.split("-")[-1]
     other = bundle.write(
-        folder, content.manifest.model_copy(update={"fields": ("volume",)}), content.weights, content.golden
+        folder, content.manifest.model_copy(update={"network": Architecture(units=5)}), content.weights, content.golden
     )
     assert other.version.split("-")[-1] != same.version.split("-")[-1]
 
@@ -133,7 +134,7 @@ def test_one_flipped_bit_is_told(folder: Path, name: str) -> None:
 
 
 MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
-    "other format": ({"format": 2}, "format: Input should be 1"),
+    "other format": ({"format": 1}, "format: Input should be 2"),
     "no such entry": ({"code": "import os"}, "code: Extra inputs are not permitted"),
     "text for a number": ({"window": "32"}, "window: Input should be a valid integer"),
     "a window of a million": ({"window": 10**6}, "window: Input should be less than or equal to 4096"),
@@ -146,8 +147,22 @@ MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
         {"interval": {"level": 0.9, "low": 0.1, "high": 1, "source": "held-out residuals"}},
         "interval.low: ",
     ),
-    "history longer than the window": ({"min_history": 33}, "the file: Value error, min_history must equal window"),
-    "a field twice": ({"fields": ["a", "a"]}, "the file: Value error, fields must be different"),
+    "history longer than the window": ({"min_history": 33}, "the file: Value error, min_history must be 32"),
+    "a channel twice": ({"channels": ["a", "a"]}, "the file: Value error, channels must be different"),
+    "a channel of no kind": (
+        {"channels": ["value.mean1"]},
+        "the file: Value error, channel 'value.mean1': must be NAME",
+    ),
+    "a channel that reaches too far": (
+        {"window": 4000, "channels": ["value.mean512"]},
+        "the file: Value error, a model may reach back 4096",
+    ),
+    "a network of no kind": ({"network": {"kind": "lambda"}}, "network.kind: Input should be 'lstm' or 'dense'"),
+    "a network too wide": ({"network": {"kind": "lstm", "units": 10**6}}, "network.units: "),
+    "a drop without a threshold": (
+        {"label": {"rule": "drop", "look_ahead": 1}},
+        "label: Value error, a threshold belongs to the rule drop",
+    ),
     "no version": ({"version": ""}, "must hold a version"),
     "strange version": ({"version": "../../etc"}, "version: String should match pattern"),
     "a file not covered": ({"files": {"weights.npz": "0" * 64}}, "must hold a version and the SHA-256"),
@@ -169,20 +184,20 @@ def test_a_manifest_that_is_no_json_object_is_told(folder: Path, text: str) -> N
 
 def test_weights_of_another_shape_type_or_name_are_told(folder: Path) -> None:
     arrays(folder, "weights.npz", lambda w: w.update(lstm_bias=np.zeros(64, np.float32)))
-    assert told(folder) == "mine/weights.npz: lstm_bias is float32 (64,), must be float32 (128,)"
+    assert told(folder) == "mine/weights.npz: lstm_bias is float32 (64,), must be float32 (1, 128)"
     arrays(folder, "weights.npz", lambda w: w.update(lstm_bias=np.zeros(64, np.float64)))
-    assert told(folder) == "mine/weights.npz: lstm_bias is float64 (64,), must be float32 (128,)"
+    assert told(folder) == "mine/weights.npz: lstm_bias is float64 (64,), must be float32 (1, 128)"
     arrays(
         folder,
         "weights.npz",
-        lambda w: w.update(lstm_kernel=np.zeros((1, 128), np.float32, order="F"), other=w.pop("lstm_bias")),
+        lambda w: w.update(lstm_kernel=np.zeros((1, 1, 128), np.float32, order="F"), other=w.pop("lstm_bias")),
     )
     assert told(folder).startswith("mine/weights.npz: must hold lstm_kernel, lstm_recurrent, lstm_bias")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_told(folder: Path, value: float) -> None:
-    arrays(folder, "weights.npz", lambda w: w["change_kernel"].__setitem__(3, value))
+    arrays(folder, "weights.npz", lambda w: w["change_kernel"].__setitem__((0, 3), value))
     assert told(folder) == "mine/weights.npz: change_kernel holds a number that is not finite"
 
 
@@ -200,7 +215,7 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_not_unpacked(folder: Path) -
         for name, data in content.items():
             archive.writestr(name, data)
     seal(folder)
-    assert told(folder) == "mine/weights.npz: lstm_bias is larger than its shape (128,) allows"
+    assert told(folder) == "mine/weights.npz: lstm_bias is larger than its shape (1, 128) allows"
 
 
 def test_a_huge_file_is_not_read_whole(folder: Path) -> None:

@@ -3,12 +3,25 @@
 import numpy as np
 import pytest
 
-from model.evaluation import Answers, auc, choose_thresholds, flags, interval_of, log_loss, mcc, metrics, platt
+from model.evaluation import (
+    Answers,
+    auc,
+    choose_thresholds,
+    flags,
+    interval_of,
+    log_loss,
+    mcc,
+    metrics,
+    platt,
+    shrink_of,
+)
 from model.examples import make
+from model.inputs import Inputs
 from model.labels import HALF
-from model.manifest import Interval, Thresholds
+from model.manifest import Interval, LabelRule, Thresholds
 from tests.unit.model.series import table, walks
 
+REGIME = LabelRule(rule="regime", look_ahead=HALF)
 PAIR = Thresholds(falling_on=0.6, falling_off=0.4)
 
 
@@ -67,21 +80,53 @@ def test_the_interval_always_holds_the_forecast() -> None:
     assert found.high > 1.9
 
 
-def test_thresholds_follow_the_label_and_ride_out_what_flickers() -> None:
-    made = make(table(walks(6, 400)), "regime", 16, HALF)
-    noise = np.random.default_rng(0).normal(0, 0.1, len(made))
+def test_thresholds_reach_the_wanted_precision_and_ride_out_what_flickers() -> None:
+    made = make(table(walks(6, 400)), REGIME, Inputs(16))
+    noise = np.random.default_rng(0).normal(0, 0.2, len(made))
     probability = np.clip(0.3 + 0.4 * np.nan_to_num(made.label) + noise, 0, 1)
-    pair = choose_thresholds(made, probability)
-    assert 0.4 < pair.falling_on < 0.65
-    assert pair.falling_off < pair.falling_on
+    known = np.isfinite(made.label)
+    recalls = []
+    for wanted in (0.6, 0.8, 0.9):
+        pair = choose_thresholds(made, probability, wanted)
+        flag, label = flags(probability[known], made.stock[known], pair), made.label[known] == 1
+        assert pair.wanted_precision == wanted <= (label & flag).sum() / flag.sum() == pair.precision
+        assert pair.recall == (label & flag).sum() / label.sum()
+        recalls.append(pair.recall)
+    assert recalls == sorted(recalls, reverse=True)
     single = Thresholds(falling_on=pair.falling_on, falling_off=pair.falling_on)
     flips = [np.sum(np.diff(flags(probability, made.stock, t).astype(int)) != 0) for t in (pair, single)]
-    assert flips[0] < flips[1]
+    assert flips[0] <= flips[1]
+
+
+def test_a_precision_that_cannot_be_had_is_not_claimed() -> None:
+    made = make(table(walks(6, 400)), REGIME, Inputs(16))
+    pair = choose_thresholds(made, np.random.default_rng(0).uniform(size=len(made)), 0.95)
+    assert pair.wanted_precision == 0.95
+    assert pair.precision is not None
+    assert pair.precision < 0.7
+
+
+def test_noise_is_shrunk_to_no_forecast_and_a_sure_one_is_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    change, time = rng.standard_t(3, 40_000), np.arange(40_000) // 40
+    assert shrink_of(change, rng.normal(0, 0.1, 40_000), time) < 0.02
+    assert shrink_of(change + np.sin(np.arange(40_000)), np.sin(np.arange(40_000)), time) > 0.95
+    assert shrink_of(change, np.zeros(40_000), time) == 0
+
+
+def test_a_forecast_that_was_right_on_a_few_days_only_is_shrunk_more_than_one_that_often_was() -> None:
+    day = np.arange(100).repeat(50)
+    common = np.random.default_rng(1).normal(size=100)[day]  # all stocks of a day move together
+    answer = np.where(day < 3, common, 0.05 * np.random.default_rng(2).normal(size=len(day)))
+    alone = shrink_of(common, answer, np.arange(len(day)))
+    together = shrink_of(common, answer, day)
+    assert together < alone
 
 
 def test_metrics_of_perfect_answers() -> None:
-    made = make(table(walks(2, 100)), "regime", 16, HALF)
-    truth = (made.target - made.windows[:, -1, 0]) / np.abs(np.diff(made.windows[:, :, 0])).mean(axis=1)
+    made = make(table(walks(2, 100)), REGIME, Inputs(16))
+    windows = made.windows()[:, :, 0]
+    truth = (made.target - windows[:, -1]) / np.abs(np.diff(windows)).mean(axis=1)
     sure = np.nan_to_num(made.label).astype(np.float64)
     interval = Interval(level=0.9, low=-1e-9, high=1e-9, source="held-out residuals")
     found = metrics(made, Answers(sure, np.nan_to_num(truth)), PAIR, interval, str)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.labels import regime, trailing_slope
+from model.labels import drop, regime, trailing_slope
 
 N = 4  # the window of these tests
 
@@ -68,3 +68,19 @@ def test_the_baseline_is_the_slope_of_the_last_eight_values_in_mean_steps() -> N
     assert score[-1] == pytest.approx(-1)  # 0.5 down each step, mean step 0.5
     before = trailing_slope(values[:-1], N)
     assert np.array_equal(before, score[:-1], equal_nan=True)  # looks ahead nowhere
+
+
+def test_a_drop_is_a_next_change_of_minus_the_threshold_or_less() -> None:
+    values = np.array([100.0, 100, 100, 100, 100])
+    after = np.array([99.0, 98.9, 99.1, 101, np.nan])
+    assert np.array_equal(drop(values, after, 0.01, None), [1, 1, 0, 0, np.nan], equal_nan=True)
+    assert np.array_equal(drop(values, after, 0.0, None), [1, 1, 1, 0, np.nan], equal_nan=True)
+
+
+def test_changes_in_the_dead_zone_are_neither() -> None:
+    values, after = np.full(4, 200.0), np.array([198.9, 199.5, 201.0, 201.1])
+    assert np.array_equal(drop(values, after, 0.005, 0.0055), [1, np.nan, np.nan, 0], equal_nan=True)
+
+
+def test_a_value_that_is_not_above_zero_has_no_change_to_tell() -> None:
+    assert np.isnan(drop(np.array([0.0, -1.0]), np.array([1.0, 1.0]), 0.01, None)).all()

@@ -37,20 +37,18 @@ def test_a_fall_is_falling_and_a_rise_is_not(predictor: Predictor) -> None:
 
 def test_predictions_are_the_keras_networks_in_the_values_own_unit(predictor: Predictor) -> None:
     windows = walks(300, 32)[:, :, None] * 10.0 ** np.arange(-3, 3).repeat(50)[:, None, None]
-    seen = features(windows)
-    net = network.build(32, 1)
+    seen = features(windows, predictor.inputs)
     from model import bundle  # noqa: PLC0415 - named here because only this test reads the weights
     from model.predictor import DEFAULT_BUNDLE  # noqa: PLC0415 - as above
 
-    network.set_weights(net, bundle.load(DEFAULT_BUNDLE).weights)
-    probability, change = network.run(net, seen.x)
+    weights = bundle.load(DEFAULT_BUNDLE).weights
+    probability, change = network.run(predictor.inputs, predictor.manifest.network, weights, seen.x)
     found, interval = predictor.predict(windows), predictor.manifest.interval
     np.testing.assert_allclose(found.probability, probability, atol=1e-5)
     for ours, shift in [(found.forecast, 0.0), (found.low, interval.low), (found.high, interval.high)]:
-        np.testing.assert_allclose(
-            ours, windows[:, -1, 0] + (change + shift) * seen.scale, rtol=0, atol=1e-5 * seen.scale.max()
-        )
-        np.testing.assert_allclose((ours - to_values(change + np.float64(shift), seen)) / seen.scale, 0, atol=1e-5)
+        moved = change + shift * seen.spread
+        np.testing.assert_allclose(ours, windows[:, -1, 0] + moved * seen.scale, rtol=0, atol=1e-5 * seen.scale.max())
+        np.testing.assert_allclose((ours - to_values(moved, seen)) / seen.scale, 0, atol=1e-5)
     assert np.array_equal(found.scale, seen.scale)
 
 
@@ -99,6 +97,11 @@ def test_a_second_model_of_the_same_shape_traces_nothing_new(predictor: Predicto
     assert second.traces == predictor.traces == len(predictor.batch_sizes)
 
 
+def test_of_a_longer_window_the_newest_values_are_used(predictor: Predictor) -> None:
+    windows = walks(70, 40)[:, :, None]
+    assert equal(predictor.predict(windows), predictor.predict(windows[:, 8:].copy()), slice(None))
+
+
 def test_no_windows_give_no_predictions(predictor: Predictor) -> None:
     found = predictor.predict(np.empty((0, 32, 1)))
     assert [getattr(found, f.name).shape for f in fields(Predictions)] == [(0,)] * 5
@@ -106,7 +109,7 @@ def test_no_windows_give_no_predictions(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 31, 1), (3, 32, 2), (3, 32)])
 def test_windows_of_another_shape_are_refused(predictor: Predictor, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"windows must be \(n, 32, 1\)"):
+    with pytest.raises(ValueError, match=r"windows must be \(n, 32 or more, 1\)"):
         predictor.predict(np.zeros(shape))
 
 

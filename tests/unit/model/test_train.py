@@ -9,12 +9,14 @@ import pytest
 
 from model import bundle
 from model.dataset import read
+from model.manifest import Architecture
 from model.predictor import Predictor
 from model.train import CannotTrain, Recipe, train
 from tests.unit.model.series import DAY, table, walks
 
 SEED = Path(__file__).parents[3] / "model" / "data" / "seed.csv"
-QUICK = Recipe("regime", window=16, borders=(200 * DAY, 260 * DAY), epochs=2)
+QUICK = Recipe("regime", window=16, borders=(200 * DAY, 270 * DAY), epochs=2, architecture=Architecture(units=8))
+BORDERS = (200, 270)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,7 @@ def test_the_seed_table_is_learnt_and_exactly_bar_and_banana_are_flagged(seed_bu
 def test_the_seed_bundle_says_that_nothing_was_held_out(seed_bundle: Path) -> None:
     manifest = bundle.load(seed_bundle).manifest
     assert (manifest.window, manifest.golden_rows, manifest.label.rule) == (5, 5, "given")
+    assert (manifest.parts.by, manifest.parts.test_from) == ("nothing", None)
     assert not manifest.metrics.held_out
     assert "nothing held out" in manifest.metrics.note
     assert manifest.metrics.validation is None
@@ -50,9 +53,9 @@ def test_the_seed_bundle_says_that_nothing_was_held_out(seed_bundle: Path) -> No
 
 
 def test_the_same_seed_gives_the_same_model_and_the_test_part_has_no_share_in_it(tmp_path: Path) -> None:
-    values = walks(3, 320)
+    values = walks(3, 340)
     other_end = values.copy()
-    other_end[:, 260:] = walks(3, 320, seed=9)[:, 260:] * 7
+    other_end[:, BORDERS[1] :] = walks(3, 340, seed=9)[:, BORDERS[1] :] * 7
     one = train(table(values), QUICK, tmp_path / "one")
     two = train(table(other_end), QUICK, tmp_path / "two")
     assert (tmp_path / "one" / "weights.npz").read_bytes() == (tmp_path / "two" / "weights.npz").read_bytes()
@@ -64,21 +67,58 @@ def test_the_same_seed_gives_the_same_model_and_the_test_part_has_no_share_in_it
     assert third.files["weights.npz"] != one.files["weights.npz"]
 
 
-def test_further_fields_become_channels(tmp_path: Path) -> None:
-    values, volume = walks(3, 320), 1e6 * walks(3, 320, seed=4)
+def test_fields_and_derived_channels_are_seen_in_training_and_in_service_alike(tmp_path: Path) -> None:
+    values, volume = walks(3, 340), 1e6 * walks(3, 340, seed=4)
     data = table(values)
     series = tuple(
         replace(s, values=np.stack([s.values[:, 0], v], axis=1)) for s, v in zip(data.series, volume, strict=True)
     )
-    lines: list[str] = []
-    train(replace(data, series=series), replace(QUICK, fields=("volume",), epochs=1), tmp_path / "b", lines.append)
+    channels = ("value", "value.mean5", "value.volatility8", "volume", "volume.return")
+    manifest = train(replace(data, series=series), replace(QUICK, channels=channels, epochs=1), tmp_path / "b")
     predictor = Predictor.load(tmp_path / "b")
-    assert predictor.fields == ("volume",)
-    windows = np.stack([values[:, :16], volume[:, :16]], axis=2)
+    assert (predictor.fields, predictor.window, predictor.reach) == (("volume",), 16, 24)
+    assert (manifest.channels, manifest.min_history) == (channels, 24)
+    windows = np.stack([values[:, :24], volume[:, :24]], axis=2)
     first = predictor.predict(windows)
-    windows[:, :8, 1] *= 2
+    windows[:, 10:16, 1] *= 2
     assert not np.array_equal(predictor.predict(windows).probability, first.probability)
-    assert any(line.startswith("epoch 1: log loss of the flag 0.") for line in lines)
+
+
+@pytest.mark.parametrize("network", ["lstm", "dense"])
+def test_a_drop_is_learnt_where_there_is_one_to_learn(tmp_path: Path, network: str) -> None:
+    # Every third change is a fall of 2 %: what comes next is plain to see.
+    moves = np.where(np.arange(400) % 3 == 2, -0.02, 0.012) + np.random.default_rng(0).normal(0, 0.001, (4, 400))
+    recipe = Recipe(
+        "drop",
+        window=8,
+        threshold=0.01,
+        dead_zone=0.005,
+        architecture=Architecture.model_validate({"kind": network, "units": 8}),
+        borders=(220 * DAY, 310 * DAY),
+        epochs=8,
+        learning_rate=0.01,
+    )
+    manifest = train(table(100 * np.exp(np.cumsum(moves, axis=1))), recipe, tmp_path / "b")
+    assert (manifest.label.rule, manifest.label.threshold, manifest.label.dead_zone) == ("drop", 0.01, 0.005)
+    assert manifest.network.kind == network
+    found = manifest.metrics.test
+    assert found is not None
+    assert found.auc is not None
+    assert found.auc > 0.99
+    assert found.mae is not None
+    assert found.naive_mae is not None
+    assert found.mae < 0.5 * found.naive_mae
+    assert manifest.calibration.change_shrink > 0.7
+    assert manifest.thresholds.precision is not None
+    assert manifest.thresholds.precision >= 0.7
+
+
+def test_on_random_walks_no_forecast_is_claimed(tmp_path: Path) -> None:
+    manifest = train(table(walks(20, 340)), replace(QUICK, epochs=3), tmp_path / "b")
+    assert manifest.calibration.change_shrink < 0.1
+    found = manifest.metrics.test
+    assert found is not None
+    assert found.mae == pytest.approx(found.naive_mae, rel=0.01)
 
 
 def test_what_cannot_be_learnt_is_told(tmp_path: Path) -> None:
@@ -87,7 +127,7 @@ def test_what_cannot_be_learnt_is_told(tmp_path: Path) -> None:
     for data, recipe, why in [
         (walk, Recipe("given"), "--label given needs a column"),
         (table(walks(2, 1)), Recipe("regime"), "every stock has a single value"),
-        (rising, Recipe("regime"), "the labels of all windows of 32 steps are all the same"),
+        (rising, Recipe("regime"), "the labels of all windows of 32 steps are all 0"),
         (table(walks(2, 34)), Recipe("regime"), "are missing; the rule needs series of at least 40 steps"),
         (walk, replace(QUICK, borders=(58 * DAY, 59 * DAY)), "lacks one of the classes: choose other borders"),
     ]:

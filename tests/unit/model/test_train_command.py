@@ -20,7 +20,7 @@ def downtick(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_seed_table_makes_a_bundle_and_the_scores_are_not_praised(tmp_path: Path) -> None:
     run = downtick("train", SEED, "--out", tmp_path / "mine")
     assert (run.returncode, run.stderr) == (0, "")
-    assert "the longest series has 5 steps: that is the window, instead of 32" in run.stdout
+    assert "the longest series has 5 steps: the window is 5, instead of 32" in run.stdout
     assert "nothing held out" in run.stdout
     assert "the data it was trained on, which says nothing about new data: 5 windows" in run.stdout
     assert f"serve it: downtick run --model.path {tmp_path / 'mine'}" in run.stdout
@@ -36,8 +36,12 @@ def test_the_seed_table_makes_a_bundle_and_the_scores_are_not_praised(tmp_path: 
         (["long.csv", "--test-from", "2010-01-01"], 2, "--validation-from and --test-from go together"),
         (["long.csv", "--test-from", "2010-01-01", "--validation-from", "2011-01-01"], 2, "--test-from must be later"),
         (["long.csv", "--test-from", "soon", "--validation-from", "2011-01-01"], 1, "'soon' is neither a date"),
-        (["long.csv", "--look-ahead", "3"], 2, "--look-ahead is for --label given"),
-        (["long.csv", "--fields", "volume"], 1, "long.csv, row 1: no column named volume"),
+        (["long.csv", "--look-ahead", "3"], 2, "--look-ahead is for --label given; here it is regime"),
+        (["long.csv", "--threshold", "0.1"], 2, "--threshold is for --label drop; here it is regime"),
+        (["long.csv", "--channels", "value,volume"], 1, "long.csv, row 1: no column named volume"),
+        (["long.csv", "--channels", "value.mean"], 2, "channel 'value.mean': must be NAME, NAME.change"),
+        (["long.csv", "--precision", "2"], 2, "expected a number above 0 and below 1"),
+        (["long.csv", "--members", "17"], 2, "argument --members: must be a whole number, from 1 to 16"),
         (["long.csv", "--window", "1"], 2, "argument --window: must be a whole number, at least 2"),
     ],
 )

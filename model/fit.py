@@ -1,0 +1,318 @@
+"""Fitting: the one training loop, for one process or several.
+
+    examples ──► tf.data: windows and features, batch by batch ──► one compiled step: losses, gradients, Adam
+                                                        several processes: each a share of the batch, gradients summed
+
+Windows are cut out of the series as they are needed and never stand in memory together. The two losses are divided by
+what they are before anything is learnt (the base rate's entropy, the naive forecast's loss), so that both heads start
+at 1 and neither starves the other. The weights kept are those of the epoch with the lowest log loss of the flag on
+held-out time: a proper score. That of the forecast is nearly all noise, whose low is a matter of chance.
+
+The same examples, arguments, seed and library versions give the same weights to the bit, in any process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model import evaluation, network
+from model.evaluation import Answers
+from model.features import features
+from model.forward import forward_for, padded
+from model.runtime import keras, tensorflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from model.examples import Examples
+    from model.inputs import Inputs
+    from model.manifest import Architecture
+
+LARGEST_CHANGE = 32.0  # targets are cut to this many scales in training: a stock that woke up must not drown the rest
+TOLD_SECONDS = 0.2  # between reports within an epoch
+EPOCHS, PATIENCE, BATCH, LEARNING_RATE = 30, 4, 256, 0.001
+
+
+class CannotFit(Exception):
+    """The losses are no numbers any more, or nothing was learnt before it was interrupted; one line."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands; losses are means over the epoch so far, 1 = nothing learnt."""
+
+    epoch: int  # from 1
+    epochs: int  # at most
+    done: int  # batches of this epoch
+    batches: int
+    flag_loss: float
+    change_loss: float
+    held_out: float | None = None  # log loss of the flag on held-out time, at the end of an epoch
+    best: int | None = None  # the best epoch so far, at the end of an epoch
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network: weights as `network.stack` has them."""
+
+    inputs: Inputs
+    architecture: Architecture
+    weights: network.Arrays
+    epochs: tuple[int, ...]  # of each member
+    interrupted: bool = False
+    history: tuple[Progress, ...] = field(default=(), repr=False)  # ends of epochs, member after member
+
+    def answers(self, examples: Examples) -> Answers:
+        """What it says of examples: probability (n,) and change (n,) in scales."""
+        forward = forward_for(self.inputs, self.architecture)
+        folded = forward.fold(self.weights)
+        found = np.empty((2, len(examples)))
+        for part in examples.chunks():
+            found[:, part] = forward.all(features(examples.windows(part), self.inputs).x, folded)
+        return Answers(found[0], found[1])
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's part in training: its number, of how many, and the sum over all of them of a list of tensors."""
+
+    rank: int = 0
+    workers: int = 1
+    add: Callable[[Sequence[Any]], Sequence[Any]] | None = None
+
+
+def fit(
+    train: Examples,
+    validation: Examples | None,
+    architecture: Architecture,
+    *,
+    seed: int = 1,
+    epochs: int = EPOCHS,
+    patience: int = PATIENCE,
+    batch: int = BATCH,
+    learning_rate: float = LEARNING_RATE,
+    averaging: float = 0.0,
+    report: Callable[[Progress], None] = lambda _: None,
+    share: Share | None = None,
+) -> Fitted:
+    """Train every member, from seeds `seed`, `seed` + 1, …
+
+    Args:
+        validation: held-out examples that choose the epoch; None: exactly `epochs` are trained.
+        patience: epochs without a better validation loss before it ends.
+        averaging: decay per batch of a running average of the weights, which is what is kept; 0: none.
+        report: called every TOLD_SECONDS and at the end of each epoch.
+        share: this process's part, where several train together.
+    An interrupt (Ctrl-C) ends training and keeps the best epoch so far. Raises: CannotFit.
+    """
+    share = share or Share()
+    members: list[network.Arrays] = []
+    history: list[Progress] = []
+    chosen: list[int] = []
+    interrupted = False
+    for number in range(architecture.members):
+        one = _Member(train, architecture, seed + number, batch, learning_rate, averaging, share)
+        try:
+            _epochs(one, validation, epochs, patience, report)
+        except KeyboardInterrupt:
+            interrupted = True
+            if one.best is None and not members:
+                raise CannotFit("interrupted before the first epoch was over: nothing to keep") from None
+        if one.best is not None:
+            members.append(one.best.weights)
+            chosen.append(one.best.epoch)
+            history += one.ends
+        if interrupted:
+            break
+    kept = architecture.model_copy(update={"members": len(members)})
+    return Fitted(train.inputs, kept, network.stack(members), tuple(chosen), interrupted, tuple(history))
+
+
+@dataclass(frozen=True)
+class _Best:
+    weights: network.Arrays
+    epoch: int
+    loss: float
+
+
+def _epochs(
+    one: _Member, validation: Examples | None, epochs: int, patience: int, report: Callable[[Progress], None]
+) -> None:
+    for epoch in range(1, epochs + 1):
+        flag, change = one.epoch(epoch, epochs, report)
+        weights = one.weights()
+        loss = flag
+        if validation is not None:
+            answers = Fitted(one.inputs, one.architecture, weights, (epoch,)).answers(validation)
+            known = np.isfinite(validation.label)
+            loss = evaluation.log_loss(validation.label[known], answers.probability[known])
+        if one.best is None or validation is None or loss < one.best.loss:
+            one.best = _Best(weights, epoch, loss)
+        one.ends.append(
+            Progress(
+                epoch,
+                epochs,
+                one.batches,
+                one.batches,
+                flag,
+                change,
+                None if validation is None else loss,
+                one.best.epoch,
+            )
+        )
+        report(one.ends[-1])
+        if validation is not None and epoch - one.best.epoch >= patience:
+            break
+
+
+class _Member:
+    """One network in training, and its data."""
+
+    def __init__(
+        self,
+        train: Examples,
+        architecture: Architecture,
+        seed: int,
+        batch: int,
+        learning_rate: float,
+        averaging: float,
+        share: Share,
+    ) -> None:
+        k, tf = keras(), tensorflow()
+        self.inputs, self.architecture = train.inputs, architecture.model_copy(update={"members": 1})
+        self.best: _Best | None = None
+        self.ends: list[Progress] = []
+        self.batches = -(-len(train) // batch)
+        self._train, self._batch, self._share, self._averaging = train, batch, share, averaging
+        self._answers = _answers(train)
+        self._random = np.random.default_rng(seed)
+        k.utils.set_random_seed(seed)
+        self._network = network.build(train.inputs, self.architecture)
+        self._variables = self._network.trainable_variables
+        self._average = [tf.Variable(variable.value) for variable in self._variables]
+        self._optimizer = k.optimizers.Adam(learning_rate)
+        self._optimizer.build(self._variables)
+        self._sums, self._steps = tf.Variable(tf.zeros(2)), tf.Variable(0.0)
+        self._step = self._compiled()
+
+    def weights(self) -> network.Arrays:
+        """A copy of what would be kept now."""
+        if not self._averaging:
+            return network.get_weights(self._network, self.architecture)
+        own = [variable.numpy() for variable in self._variables]
+        for variable, average in zip(self._variables, self._average, strict=True):
+            variable.assign(average)
+        found = network.get_weights(self._network, self.architecture)
+        for variable, value in zip(self._variables, own, strict=True):
+            variable.assign(value)
+        return found
+
+    def epoch(self, number: int, of: int, report: Callable[[Progress], None]) -> tuple[float, float]:
+        """Go once through the data; gives the mean losses of flag and change."""
+        tf = tensorflow()
+        order = self._random.permutation(len(self._train))
+        size = -(-self._batch // self._share.workers)
+        signature = (
+            tf.TensorSpec((size, self.inputs.window, len(self.inputs.channels)), tf.float32),
+            tf.TensorSpec((4, size), tf.float32),
+        )
+        data = tf.data.Dataset.from_generator(lambda: self._batches(order, size), output_signature=signature)
+        told = time.monotonic()
+        self._sums.assign([0.0, 0.0])
+        for done, (x, answers) in enumerate(data.prefetch(8), 1):
+            self._step(x, answers)
+            if done == self.batches or time.monotonic() - told >= TOLD_SECONDS:
+                told = time.monotonic()
+                flag, change = (self._sums.numpy() / done).tolist()
+                if not np.isfinite(flag + change):
+                    raise CannotFit(
+                        f"the loss is not a number after {done} batches of epoch {number}: the network ran away; train "
+                        "with a smaller --learning-rate"
+                    )
+                if done < self.batches:
+                    report(Progress(number, of, done, self.batches, flag, change))
+        return flag, change
+
+    def _batches(
+        self, order: NDArray[np.int64], size: int
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """This process's share of each batch: x, and (4, size) label, its weight, change, its weight.
+
+        Weights are shares of the whole batch, so that sums over all processes are its means. Rows of weight 0 fill up.
+        """
+        rank, workers = self._share.rank, self._share.workers
+        for start in range(0, len(order), self._batch):
+            rows = order[start : start + self._batch]
+            answers = self._answers[:, rows]
+            answers[1::2] /= np.maximum(1.0, answers[1::2].sum(axis=1, keepdims=True))
+            mine = rows[rank::workers]
+            x = features(self._train.windows(mine), self.inputs).x
+            filled = np.zeros((4, size), np.float32)
+            filled[:, : len(mine)] = answers[:, rank::workers]
+            yield padded(x, size), filled
+
+    def _compiled(self) -> Callable[[Any, Any], None]:
+        """One step of training. With several processes, gradients are summed between its two halves."""
+        k, tf = keras(), tensorflow()
+        huber = k.losses.Huber(1.0, reduction="none")
+        units = _loss_units(self._answers)
+
+        def gradients(x: Any, answers: Any) -> list[Any]:
+            with tf.GradientTape() as tape:
+                out = self._network(x, training=True)
+                flag = tf.nn.sigmoid_cross_entropy_with_logits(answers[0], out["logit"][:, 0])
+                # Huber and not MSE: steps of prices have heavy tails, and one crash day must not steer the forecast.
+                change = huber(answers[2][:, None], out["change"])
+                losses = tf.stack([tf.reduce_sum(flag * answers[1]), tf.reduce_sum(change * answers[3])]) / units
+                total = tf.reduce_sum(losses)
+            return [losses, *tape.gradient(total, self._variables)]
+
+        def apply(losses: Any, *found: Any) -> None:
+            self._optimizer.apply(found, self._variables)
+            self._sums.assign_add(losses)
+            if self._averaging:
+                self._steps.assign_add(1.0)
+                # Young averages forget faster, or they would remember the initial weights.
+                decay = tf.minimum(self._averaging, self._steps / (10.0 + self._steps))
+                for average, variable in zip(self._average, self._variables, strict=True):
+                    average.assign(decay * average + (1 - decay) * variable)
+
+        if self._share.add is None:
+            whole: Callable[[Any, Any], None] = tf.function(lambda x, a: apply(*gradients(x, a)), jit_compile=True)
+            return whole
+        first, second, add = (
+            tf.function(gradients, jit_compile=True),
+            tf.function(apply, jit_compile=True),
+            self._share.add,
+        )
+        return lambda x, answers: second(*add(first(x, answers)))
+
+
+def _answers(train: Examples) -> NDArray[np.float32]:
+    """(4, n) label, its weight, change, its weight; an unknown answer weighs nothing."""
+    change = train.change
+    known, scored = np.isfinite(train.label), np.isfinite(change)
+    return np.stack(
+        [
+            np.where(known, train.label, 0),
+            known,
+            np.clip(np.where(scored, change, 0), -LARGEST_CHANGE, LARGEST_CHANGE),
+            scored,
+        ]
+    ).astype(np.float32)
+
+
+def _loss_units(answers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the two losses are when nothing is known: entropy of the base rate, Huber loss of `no change`."""
+    label, known, change, scored = answers.astype(np.float64)
+    base = np.clip((label * known).sum() / max(1.0, known.sum()), 1e-3, 1 - 1e-3)
+    size = np.abs(change)
+    naive = (np.where(size <= 1, size**2 / 2, size - 0.5) * scored).sum() / max(1.0, scored.sum())
+    entropy = -(base * np.log(base) + (1 - base) * np.log(1 - base))
+    return np.array([entropy, max(naive, 1e-3)], np.float32)

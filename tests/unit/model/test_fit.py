@@ -1,0 +1,131 @@
+"""The training loop: what it keeps, that it repeats itself, and how it ends."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model import network
+from model.examples import Examples, make
+from model.features import features
+from model.fit import CannotFit, Fitted, Progress, fit
+from model.inputs import Inputs
+from model.labels import HALF
+from model.manifest import Architecture, LabelRule
+from model.workers import agreed, fit_together, weights_hash
+from tests.unit.model.series import table, walks
+
+INPUTS, SMALL = Inputs(16), Architecture(units=8)
+
+
+def examples(steps: int = 400, inputs: Inputs = INPUTS) -> Examples:
+    return make(table(walks(4, steps)), LabelRule(rule="regime", look_ahead=HALF), inputs)
+
+
+def held_out() -> Examples:
+    return make(table(walks(3, 200, seed=7)), LabelRule(rule="regime", look_ahead=HALF), INPUTS)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "dense"])
+def test_it_learns_and_answers_what_keras_answers(kind: str) -> None:
+    data, architecture = examples(), Architecture.model_validate({"kind": kind, "units": 8})
+    told: list[Progress] = []
+    fitted = fit(data, None, architecture, epochs=6, learning_rate=0.01, report=told.append)
+    ends = [step for step in told if step.best is not None]
+    assert [step.epoch for step in ends] == [1, 2, 3, 4, 5, 6]
+    assert ends[-1].flag_loss < 0.8 < ends[0].flag_loss  # 1 is the base rate's
+    answers = fitted.answers(data)
+    p, change = network.run(INPUTS, architecture, fitted.weights, features(data.windows(), INPUTS).x)
+    np.testing.assert_allclose(answers.probability, p, atol=1e-5)
+    np.testing.assert_allclose(answers.change, change, atol=1e-5)
+
+
+def test_the_epoch_with_the_lowest_held_out_log_loss_is_kept_and_patience_ends_it() -> None:
+    fitted = fit(examples(), held_out(), SMALL, epochs=60, patience=2, learning_rate=0.03)
+    losses = [step.held_out for step in fitted.history]
+    assert all(loss is not None for loss in losses)
+    best = int(np.argmin(np.array(losses, np.float64))) + 1
+    assert fitted.epochs == (best,)
+    assert len(losses) == best + 2 < 60
+
+
+def test_the_same_seed_gives_the_same_weights_in_another_process_and_another_seed_other_ones() -> None:
+    code = (
+        "from tests.unit.model.test_fit import SMALL, examples; from model.fit import fit; from model.workers import "
+        "weights_hash; print(weights_hash(fit(examples(), None, SMALL, epochs=2, seed=3).weights))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout.strip() == weights_hash(fit(examples(), None, SMALL, epochs=2, seed=3).weights)
+    assert run.stdout.strip() != weights_hash(fit(examples(), None, SMALL, epochs=2, seed=4).weights)
+
+
+def test_members_are_the_networks_of_the_seeds_that_follow_and_are_averaged() -> None:
+    data = examples(200)
+    both = fit(data, None, SMALL.model_copy(update={"members": 2}), epochs=1, seed=5)
+    single = [fit(data, None, SMALL, epochs=1, seed=seed) for seed in (5, 6)]
+    for name, weights in both.weights.items():
+        assert np.array_equal(weights, np.concatenate([one.weights[name] for one in single]))
+    p, q, mean = (one.answers(data).probability for one in (*single, both))
+    logits = np.log(p / (1 - p)) / 2 + np.log(q / (1 - q)) / 2
+    np.testing.assert_allclose(mean, 1 / (1 + np.exp(-logits)), atol=1e-5)
+    assert both.epochs == (1, 1)
+
+
+def test_an_interrupt_keeps_the_best_so_far() -> None:
+    def interrupt(step: Progress) -> None:
+        if step.epoch == 2 and step.best is not None:
+            raise KeyboardInterrupt
+
+    data = examples()
+    fitted = fit(data, held_out(), SMALL, epochs=9, report=interrupt)
+    assert fitted.interrupted
+    whole = fit(data, held_out(), SMALL, epochs=2)
+    assert weights_hash(fitted.weights) == weights_hash(whole.weights)
+
+
+def test_an_interrupt_before_the_first_epoch_is_over_leaves_nothing() -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    data = replace(examples(), label=examples().label)
+    with pytest.raises(CannotFit, match="nothing to keep"):
+        fit(data, None, SMALL, epochs=1, batch=4, report=lambda step: interrupt(step) if step.best is None else None)
+
+
+def test_a_loss_that_is_no_number_ends_training_with_the_way_on() -> None:
+    with pytest.raises(CannotFit, match=r"not a number after \d+ batches of epoch \d.*smaller --learning-rate"):
+        fit(examples(), None, SMALL, epochs=3, learning_rate=1e38)
+
+
+def test_unknown_answers_weigh_nothing() -> None:
+    data = examples(200)
+    unknown = data.take(np.isfinite(data.label))
+    dropped = replace(unknown, label=np.where(np.arange(len(unknown)) % 2, unknown.label, np.nan).astype(np.float32))
+    blind = replace(unknown, target=np.full(len(unknown), np.nan))
+    fitted: list[Fitted] = [fit(part, None, SMALL, epochs=1) for part in (unknown, dropped, blind)]
+    assert len({weights_hash(one.weights) for one in fitted}) == 3
+    assert not fitted[2].weights["change_kernel"].any()  # nothing was ever said of the change
+
+
+def test_several_processes_end_with_equal_weights_close_to_those_of_one() -> None:
+    data, validation = examples(), held_out()
+    told: list[Progress] = []
+    together = fit_together(2)(data, validation, SMALL, epochs=2, seed=2, batch=96, report=told.append)
+    alone = fit(data, validation, SMALL, epochs=2, seed=2, batch=96)
+    assert [step.epoch for step in told if step.best is not None] == [1, 2]
+    for name, weights in alone.weights.items():
+        np.testing.assert_allclose(together.weights[name], weights, atol=2e-3)
+    p, q = together.answers(validation).probability, alone.answers(validation).probability
+    np.testing.assert_allclose(p, q, atol=1e-3)
+
+
+def test_processes_that_end_with_different_weights_are_told() -> None:
+    one = Fitted(INPUTS, SMALL, {"change_bias": np.zeros((1, 1), np.float32)}, (1,))
+    other = replace(one, weights={"change_bias": np.full((1, 1), 1e-7, np.float32)})
+    assert agreed([one, one]) is one
+    with pytest.raises(CannotFit, match="ended with different weights"):
+        agreed([one, other])
+    with pytest.raises(CannotFit, match="process 1 died"):
+        agreed([one, "process 1 died"])
