@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import bundle, evaluation, examples, labels, network
+from model import bundle, dataset, evaluation, examples, labels, network
 from model.features import features
 from model.fit import BATCH, EPOCHS, LEARNING_RATE, PATIENCE, CannotFit, Fitted, Progress, fit
 from model.inputs import Inputs
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 WINDOW = 32  # steps, when nothing else is asked for
 LEVEL = 0.9  # of the interval
 PRECISION = 0.7  # of the flag, when nothing else is asked for
+LISTED = 20  # skipped stocks, by name
 DROP = 0.005  # threshold of the rule drop, when nothing else is asked for: half a percent
 
 
@@ -160,6 +161,11 @@ def _usable(table: Table, recipe: Recipe, report: Callable[[str], None]) -> tupl
             report(f"the longest series has {longest} steps: the window is {window}, instead of {recipe.window}")
     except ValueError as error:
         raise CannotTrain(str(error)) from error
+    table, skipped = dataset.usable(table, inputs.reach)
+    for line in skipped[:LISTED]:
+        report(line)
+    if len(skipped) > LISTED:
+        report(f"… and {len(skipped) - LISTED:,} more stocks skipped")
     return table, replace(recipe, window=inputs.window), inputs
 
 

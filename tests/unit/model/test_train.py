@@ -11,6 +11,7 @@ from model import bundle
 from model.dataset import read
 from model.manifest import Architecture
 from model.predictor import Predictor
+from model.sheet import BadTable
 from model.train import CannotTrain, Recipe, train
 from tests.unit.model.series import DAY, table, walks
 
@@ -134,6 +135,19 @@ def test_what_cannot_be_learnt_is_told(tmp_path: Path) -> None:
         with pytest.raises(CannotTrain, match=why):
             train(data, recipe, tmp_path / "b")
     assert not list(tmp_path.iterdir())
+
+
+def test_stocks_that_are_too_short_or_never_move_are_listed_and_skipped(tmp_path: Path) -> None:
+    data = table(walks(3, 340))
+    short = replace(data.series[0], stock="SHORT", times=data.series[0].times[:9], values=data.series[0].values[:9])
+    still = replace(data.series[0], stock="STILL", values=np.full((340, 1), 5.0))
+    lines: list[str] = []
+    manifest = train(replace(data, series=(*data.series, short, still)), QUICK, tmp_path / "b", lines.append)
+    assert lines[:2] == ["SHORT: 9 values, 16 are needed: skipped", "STILL: all 340 values are 5: skipped"]
+    assert manifest.data.stocks == 3
+    only_still = replace(data, series=(still,))
+    with pytest.raises(BadTable, match="none of 1 stocks can be used"):
+        train(only_still, QUICK, tmp_path / "c")
 
 
 def test_a_folder_of_something_else_is_refused_before_training(tmp_path: Path) -> None:
