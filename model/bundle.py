@@ -4,7 +4,7 @@
     weights.npz    the Keras weights by name (network.shapes), float32
     golden.npz     at most 64 windows, the features of each and what Keras answered: checked by the Predictor
 
-A folder that holds bundles is fine wherever a bundle is: the one with the greatest version is taken.
+Several of them in one folder, and which one counts: versions.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 
 MANIFEST, WEIGHTS, GOLDEN = "bundle.json", "weights.npz", "golden.npz"
 LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are below 100 kB
+MOST_COMMAS = 20_000  # in a manifest: each entry may be a fault of its own, and pydantic keeps a kilobyte of each
 _END = struct.Struct("<4s4H2LH")  # the end of a zip file: signature, disks and entries, size of the directory, …
+# What zipfile and NumPy raise on bytes that are no archive and no array; brackets without end are a TokenError.
+_UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, SyntaxError, TokenError)
 Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
 
 
@@ -54,11 +58,12 @@ class Bundle:
 
 
 def load(path: Path) -> Bundle:
-    """Read and check the bundle at `path`, or the one with the greatest version in the folder `path`.
+    """Read and check the bundle at `path`; which one of several it is to be says versions.resolve.
 
     Raises: BadBundle. Whether the weights compute what golden.npz says is for the Predictor to check.
     """
-    path = find(path)
+    if not path.is_dir():
+        raise BadBundle(f"{path}: there is no such folder")
     try:
         present = {entry.name for entry in os.scandir(path) if not entry.name.startswith(".")}
         if present != set(LARGEST):
@@ -79,16 +84,9 @@ def load(path: Path) -> Bundle:
     return Bundle(path, manifest, weights, golden)
 
 
-def find(path: Path) -> Path:
-    """`path` if it holds a bundle, else the bundle of the greatest version in it. Raises: BadBundle if none."""
-    if not path.is_dir():
-        raise BadBundle(f"{path}: there is no such folder")
-    if (path / MANIFEST).exists():
-        return path
-    found = sorted(path.glob(f"*/{MANIFEST}"), key=lambda file: (_version(file), file))
-    if not found:
-        raise BadBundle(f"{path}: neither a bundle ({MANIFEST} is missing) nor a folder of bundles")
-    return found[-1].parent
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at `path`, alone: nothing else of it is looked at. Raises: BadBundle."""
+    return _manifest(path, _read(path / MANIFEST, LARGEST[MANIFEST]))
 
 
 def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mapping[str, NDArray[Any]]) -> Manifest:
@@ -162,20 +160,14 @@ def _read(file: Path, limit: int) -> bytes:
 
 
 def _manifest(path: Path, data: bytes) -> Manifest:
+    if data.count(b",") > MOST_COMMAS:
+        raise BadBundle(f"{path / MANIFEST}: holds far more entries than a manifest has")
     try:
         return Manifest.model_validate_json(data)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise BadBundle(f"{path / MANIFEST}: {where}: {first['msg']}") from error
-
-
-def _version(file: Path) -> str:
-    """The version of a bundle.json, or '' if it has none: such a one comes last and is told when it is loaded."""
-    try:
-        return _manifest(file.parent, _read(file, LARGEST[MANIFEST])).version
-    except (BadBundle, OSError):
-        return ""
 
 
 def _arrays(file: Path, data: bytes, expected: Shapes) -> dict[str, NDArray[Any]]:
@@ -191,18 +183,25 @@ def _arrays(file: Path, data: bytes, expected: Shapes) -> dict[str, NDArray[Any]
             entries = {entry.filename: entry for entry in archive.infolist()}
             if entries.keys() != {f"{name}.npy" for name in expected} or len(archive.infolist()) != len(entries):
                 raise BadBundle(f"{file}: must hold {', '.join(expected)}, holds {', '.join(entries) or 'nothing'}")
+            for name, (shape, dtype) in expected.items():
+                if entries[f"{name}.npy"].file_size > _bytes(shape, dtype) + 4096:  # the header is about 128 bytes
+                    raise BadBundle(f"{file}: {name} is larger than its shape {shape} allows")
             return {name: _array(file, name, archive, *expected[name]) for name in expected}
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise BadBundle(f"{file}: not a readable .npz: {error}") from error
+    except (*_UNREADABLE, OSError) as error:
+        raise BadBundle(f"{file}: not a readable .npz: {str(error)[:200]}") from error
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape)) * dtype.itemsize
 
 
 def _array(
     file: Path, name: str, archive: zipfile.ZipFile, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    size = int(np.prod(shape)) * dtype.itemsize
-    if archive.getinfo(f"{name}.npy").file_size > size + 4096:  # the header is about 128 bytes
-        raise BadBundle(f"{file}: {name} is larger than its shape {shape} allows")
-    part = io.BytesIO(archive.read(f"{name}.npy"))
+    size, entry = _bytes(shape, dtype), archive.getinfo(f"{name}.npy")
+    if entry.compress_type != zipfile.ZIP_STORED:  # unpacking can be made to give any amount, whatever `file_size` says
+        raise BadBundle(f"{file}: {name} is compressed, must be stored as it is")
+    part = io.BytesIO(archive.read(entry))
     version = npy.read_magic(part)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     found_shape, fortran, found_dtype = read_header(part)

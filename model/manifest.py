@@ -162,7 +162,7 @@ class Manifest(_Part):
     """The content of bundle.json."""
 
     format: Literal[2] = 2
-    version: str = Field(pattern=r"^(\d{4}-\d{2}-\d{2}T\d{6}Z-[0-9a-f]{6})?$")
+    version: str = Field(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z-[0-9a-f]{6})?$")
     window: int = Field(ge=2, le=LONGEST, description="steps the network sees")
     channels: tuple[ChannelText, ...] = Field(min_length=1, max_length=MOST_CHANNELS, description="see inputs.py")
     min_history: int = Field(ge=2, le=LONGEST, description="values a stock must have before it is predicted")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model import bundle
+from model import bundle, versions
 from model.bundle import BadBundle
 from model.features import features, to_values
 from model.forward import BATCH_SIZES, forward_for, padded
@@ -68,13 +68,14 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path | str = DEFAULT_BUNDLE, *, threads: int | None = None) -> Predictor:
-        """The bundle at `path` (or the newest one in it), verified in full; takes about 3 s, mostly TensorFlow.
+        """The bundle at `path`, or the one that counts in a folder of versions, verified in full.
 
+        The first one takes about 3 s, mostly TensorFlow.
         Args:
             threads: for many rows; as many as there are cores, two at most, when not given.
         Raises: BadBundle, one line.
         """
-        return cls(bundle.load(Path(path)), threads=threads)
+        return cls(bundle.load(versions.resolve(Path(path))), threads=threads)
 
     @property
     def traces(self) -> int:

@@ -72,12 +72,12 @@ def naive(*, direct: bool) -> None:
     """One record at a time, at least once: no transaction, no batch. Histories are Redis lists of decimal texts."""
     import redis  # noqa: PLC0415  # the ceiling has no use for it
 
-    from model import bundle, network  # noqa: PLC0415  # TensorFlow
+    from model import bundle, network, versions  # noqa: PLC0415  # TensorFlow
     from model.features import features  # noqa: PLC0415  # as above
 
     settings = load_settings({})
     kafka = settings.kafka
-    content = bundle.load(settings.model.path)
+    content = bundle.load(versions.resolve(settings.model.path))
     manifest = content.manifest
     window = manifest.window
     model: Any = network.build(manifest.inputs, manifest.network)
