@@ -37,12 +37,14 @@ class Batch:
 
 
 class Stager:
-    """Turns a round's records into a batch. Pure but for the clock and the timings it observes."""
+    """Turns a round's records into a batch. Pure but for the clock and the timings it observes.
+
+    `predictor` may be replaced between two batches, by one that takes the same fields and no longer windows."""
 
     def __init__(
         self, decoder: EventDecoder, predictor: Predictor, metrics: Metrics, max_stocks: int, limit: int
     ) -> None:
-        self._decoder, self._predictor, self._metrics = decoder, predictor, metrics
+        self._decoder, self.predictor, self._metrics = decoder, predictor, metrics
         self._max_stocks, self._limit = max_stocks, limit
 
     def stage(self, taken: Sequence[tuple[Partition, Sequence[Record]]]) -> list[tuple[Partition, Staged]]:
@@ -57,21 +59,21 @@ class Stager:
         for (partition, _), events in zip(taken, decoded, strict=True):
             part = admit(partition.history, events, self._max_stocks)
             admitted.append(part)
-            wanted.append(predictable(part, self._predictor.min_history))
+            wanted.append(predictable(part, self.predictor.min_history))
             windows.append(partition.history.windows(part.updates, wanted[-1]))
         stacked = windows[0] if len(windows) == 1 else np.concatenate(windows)
         history_seconds = (done := clock()) - started
 
         started = done
-        predictions = self._predictor.predict(stacked)
+        predictions = self.predictor.predict(stacked[:, -self.predictor.reach :])  # memory may reach further back
         observe((done := clock()) - started, "predict")
 
         started = done
-        thresholds = (self._predictor.falling_on, self._predictor.falling_off)
+        thresholds = (self.predictor.falling_on, self.predictor.falling_off)
         staged: list[tuple[Partition, Staged]] = []
         trips: dict[int, int] = {}
         judged = judge(admitted, wanted, predictions, thresholds)
-        for (partition, records), part, said in zip(taken, admitted, judged, strict=True):
+        for (partition, records), part, said, asked, seen in zip(taken, admitted, judged, wanted, windows, strict=True):
             rejections = part.events.rejections + part.rejections + said.rejections
             rejections.sort(key=lambda rejection: rejection.position)
             silent = _first_at(records, partition.output_from)
@@ -82,7 +84,18 @@ class Stager:
             staged.append(
                 (
                     partition,
-                    Staged(records, silent, part, said.entries, said.scores, rejections, rejected, next_offset),
+                    Staged(
+                        records,
+                        silent,
+                        part,
+                        said.entries,
+                        asked,
+                        seen,
+                        said.scores,
+                        rejections,
+                        rejected,
+                        next_offset,
+                    ),
                 )
             )
         observe(history_seconds + clock() - started, "history")

@@ -36,7 +36,7 @@ _COMMANDS = {
     "train": "make a model bundle from a CSV",
     "predict": "predictions for a CSV, without Kafka and Redis",
     "evaluate": "measure a bundle on a CSV",
-    "models": "list and verify model bundles",
+    "models": "the versions of a model: list them, activate one, roll back, try one in shadow",
     "health": "is a worker alive or ready: exit code for a container probe",
     "doctor": "check settings, Kafka, Redis and the bundle, and say what to fix",
     "contract": "print the formats of the topics as JSON Schema",

@@ -7,6 +7,8 @@
     5 advance  fold the staged updates into memory; move next_offset; count
     6 apply    one scripted call per touched partition                           Redis follows
 
+Between two rounds another model may take over: the next record is its first, on every partition.
+
 No transaction is open across a poll, so a revocation never meets one. What cannot be finished is kept: a batch whose
 outcome is unknown (`_unresolved`), changes that Redis does not hold yet (`Partition.delta`). While either is
 there, partitions are held, polling goes on, and no further record is taken: at most one batch is in hand."""
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from consumer.applier import Applied
 from consumer.batch import Batch, count, dead_letters_of, predictions_of
+from consumer.outputs import PredictionEncoder
 from consumer.partition import Partition, Standing
 from consumer.seater import OffsetHidden
 from consumer.sink import Fenced, OutcomeUnknown, SinkAway, SinkRefused, TransactionAborted
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from consumer.batch import Stager
     from consumer.events import Record
     from consumer.metrics import Metrics
+    from consumer.models import Change
+    from consumer.scoring import Scoring
     from consumer.seater import Seater
     from consumer.sink import Sink
     from consumer.source import Source
@@ -77,6 +82,7 @@ class Engine:
     """One consumer, one producer, one Redis connection, one predictor, driven by one thread through `run`.
 
     Args:
+        models: which other model is to be taken over now, if any; asked between two batches.
         output_topic, dead_letter_topic: where a batch goes.
         max_events, max_wait: when a batch closes.
         live_namesake: whether another live member of the group carries our name; raises SourceAway.
@@ -93,6 +99,8 @@ class Engine:
         stager: Stager,
         seater: Seater,
         applier: Applier,
+        scoring: Scoring,
+        models: Callable[[], Change | None],
         metrics: Metrics,
         output_topic: str,
         dead_letter_topic: str,
@@ -105,6 +113,7 @@ class Engine:
     ) -> None:
         self._source, self._sink, self._store = source, sink, store
         self._stager, self._seater, self._applier, self._metrics = stager, seater, applier, metrics
+        self._scoring, self._models = scoring, models
         self._output_topic, self._dead_letter_topic, self._version = output_topic, dead_letter_topic, version
         self._max_events, self._max_wait = max_events, max_wait
         self._live_namesake, self._is_member, self._stop = live_namesake, is_member, stop
@@ -155,6 +164,8 @@ class Engine:
     def _round(self) -> None:
         self.beat = time.monotonic()
         blocked = not self._nothing_pending()
+        if self._unresolved is None:  # what may be committed is the old model's
+            self._follow_models()
         self._steer(blocked=blocked)
         taken = self._take()
         fresh = self._settle(taken)
@@ -162,6 +173,7 @@ class Engine:
         if not blocked:
             self._handle(usable)
             self._note_ends(taken, fresh)
+        self._scoring.settle(everything=not usable)
         self._upkeep.look(self.partitions.values(), idle=not usable)
         self._show_readiness()
 
@@ -177,6 +189,34 @@ class Engine:
         batch = Batch(parts, due)
         if not due or self._publish(batch):
             self._advance(batch)
+
+    def _follow_models(self) -> None:
+        """Take over what the watcher has ready. The next record is the new model's, on every partition."""
+        change = self._models()
+        if change is None:
+            return
+        if change.active is not None:
+            before, after = self._stager.predictor, change.active
+            self._scoring.follow(after)
+            self._stager.predictor = self._seater.predictor = after
+            for partition in self.partitions.values():
+                if partition.standing is Standing.SEATED:
+                    encoder = PredictionEncoder(after.window, after.version, self._source.topic, partition.number)
+                    partition.adopt(after.version, encoder)
+            self._metrics.show_model(after.version)
+            self._metrics.model_swaps.labels("activated").inc()
+            logger.info(
+                "model %s predicts from now on, %s did before",
+                after.version,
+                before.version,
+                extra={"model": after.version},
+            )
+        if change.candidate is not None or change.no_candidate:
+            self._scoring.challenge(change.candidate)
+            if change.candidate is not None:
+                logger.info("candidate %s runs in shadow", change.candidate.version)
+            else:
+                logger.info("no candidate runs in shadow any more")
 
     def _breathe(self) -> None:
         """A sign of life in long work. Raises _Stopping to end it."""
@@ -417,6 +457,7 @@ class Engine:
         now = int(time.time() * 1000)
         for partition, offset in batch.due:
             partition.committed = offset
+        self._scoring.take(batch.parts)
         for partition, staged in batch.parts:
             updates = staged.admitted.updates
             partition.history.fold(updates, staged.entries)

@@ -22,6 +22,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 STAGE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 EVENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 WINDOW = 60.0  # seconds
+COMPARED = ("candidate", "active")
 STAGES = ("decode", "history", "predict", "publish", "apply")
 REASONS = (
     "json_invalid",
@@ -75,24 +76,34 @@ def _edge(value: float) -> str:
 
 
 class Total(Collector):
-    """A sum and a count, taken in whole batches; shown as a Prometheus summary."""
+    """A sum and a count, taken in whole batches; shown as a Prometheus summary, or as one for each value of a label."""
 
-    def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
-        self._name, self._text = name, text
-        self._sum, self._count = 0.0, 0
+    def __init__(
+        self, name: str, text: str, registry: CollectorRegistry, label: str = "", keys: Sequence[str] = ("",)
+    ) -> None:
+        self._name, self._text, self._label, self._keys = name, text, label, tuple(keys)
         self._lock = threading.Lock()
+        self.reset()
         registry.register(self)
 
-    def add(self, amount: float, count: int) -> None:
+    def add(self, amount: float, count: int, key: str = "") -> None:
         """Add `count` observations that sum to `amount`."""
         with self._lock:
-            self._sum += amount
-            self._count += count
+            self._sums[key] += amount
+            self._counts[key] += count
+
+    def reset(self) -> None:
+        """Begin again at nothing, which Prometheus takes for a restart."""
+        with self._lock:
+            self._sums, self._counts = dict.fromkeys(self._keys, 0.0), dict.fromkeys(self._keys, 0)
 
     def collect(self) -> Iterator[SummaryMetricFamily]:
         """One family, `_sum` and `_count`."""
+        family = SummaryMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])
         with self._lock:
-            yield SummaryMetricFamily(self._name, self._text, count_value=self._count, sum_value=self._sum)
+            for key in self._keys:
+                family.add_metric([key] if self._label else [], self._counts[key], self._sums[key])
+        yield family
 
 
 class RollingMax(Collector):
@@ -115,6 +126,66 @@ class RollingMax(Collector):
         yield GaugeMetricFamily(self._name, self._text, value=max(self._now, self._before))
 
 
+class ShadowMetrics:
+    """A candidate in shadow beside the active version, on the same updates and in the same unit."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.info = Gauge(
+            "downtick_shadow_info", "1 for the candidate that runs in shadow.", ["version"], registry=registry
+        )
+        self.candidates = Counter(
+            "downtick_shadow_candidates_total",
+            "Candidates taken into shadow, refused before, or failed there: the log names the fault.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.forecast_abs_error = Total(
+            "downtick_shadow_forecast_abs_error",
+            "|value - forecast| in the active version's window scales. Candidate below active, for long: promote it.",
+            registry,
+            "model",
+            COMPARED,
+        )
+        self.naive_abs_error = Total(
+            "downtick_shadow_naive_abs_error",
+            "|value - last value| of the same updates. Below both: neither forecasts anything.",
+            registry,
+        )
+        self.interval_hits = Counter(
+            "downtick_shadow_interval_hits_total",
+            "Values by whether they fell in each one's interval. 90 % should hit; compare the widths too.",
+            ["model", "hit"],
+            registry=registry,
+        )
+        self.interval_width = Total(
+            "downtick_shadow_interval_width",
+            "Width of the intervals, in the same scales. At equal hits the narrower one knows more.",
+            registry,
+            "model",
+            COMPARED,
+        )
+        self.falling_squared_error = Total(
+            "downtick_shadow_falling_squared_error",
+            "(probability - truth)^2, each by its own rule; sum / count is the Brier score. Candidate below: promote.",
+            registry,
+            "model",
+            COMPARED,
+        )
+        for outcome in ("accepted", "refused", "failed"):
+            self.candidates.labels(outcome)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Another candidate, or another version that it is compared with: no sum may hold both."""
+        self.info.clear()
+        for total in (self.forecast_abs_error, self.naive_abs_error, self.interval_width, self.falling_squared_error):
+            total.reset()
+        self.interval_hits.clear()
+        for model in COMPARED:
+            for hit in ("true", "false"):
+                self.interval_hits.labels(model, hit)
+
+
 class Metrics:
     """All of them, on a registry of their own. Writers: the engine thread. Readers: any."""
 
@@ -128,8 +199,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"downtick_{name}", text, labels, registry=registry)
 
-        def summary(name: str, text: str) -> Total:
-            return Total(f"downtick_{name}", text, registry)
+        def summary(name: str, text: str, label: str = "", keys: Sequence[str] = ("",)) -> Total:
+            return Total(f"downtick_{name}", text, registry, label, keys)
 
         # consumed = published + dead letters + skipped, always: if not, file a bug.
         self.events_consumed = counter(
@@ -175,6 +246,10 @@ class Metrics:
             "forecast_abs_error", "|value - forecast| of settled forecasts, in window scales. Above naive: retrain."
         )
         self.naive_abs_error = summary("naive_abs_error", "|value - last value| of the same updates, in window scales.")
+        self.falling_squared_error = summary(
+            "falling_squared_error",
+            "(probability - truth)^2 once the label's rule can tell; sum / count is the Brier score. Rising: retrain.",
+        )
         self.batch_events = BatchHistogram(
             "downtick_batch_events", "Updates per batch. At batch.max_events: the service is behind.", EVENTS, registry
         )
@@ -220,6 +295,12 @@ class Metrics:
         )
         self.ready = gauge("ready", "1 as /ready says. 0 for long: GET /ready names the cause.")
         self.model_info = gauge("model_info", "1 for the bundle version that predicts.", "version")
+        self.model_swaps = counter(
+            "model_swaps_total",
+            "Versions taken over while running, or refused. Refused rising: the log names the fault; see models list.",
+            "outcome",
+        )
+        self.shadow = ShadowMetrics(registry)
 
         self._newest = 0.0
 
@@ -235,6 +316,8 @@ class Metrics:
             self.rebalances.labels(event)
         for hit in ("true", "false"):
             self.interval_hits.labels(hit)
+        for outcome in ("activated", "refused"):
+            self.model_swaps.labels(outcome)
         for operation in ("check", "load", "write"):
             self.redis_errors.labels(operation)
 
@@ -242,6 +325,11 @@ class Metrics:
         """Show the newest event time there was: partitions and stocks differ, and the gauge must not go back."""
         self._newest = max(self._newest, seconds)
         self.last_event_timestamp.set(self._newest)
+
+    def show_model(self, version: str) -> None:
+        """This one predicts, and no other."""
+        self.model_info.clear()
+        self.model_info.labels(version).set(1)
 
     def forget_partition(self, partition: int) -> None:
         """Drop the series of a partition that left: a gauge that nobody moves would lie."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ class Partition:
     tried: float = 0.0  # when it was last tried to seat it
     history: History = field(init=False)
     encoder: PredictionEncoder = field(init=False)
+    model_from: int = 0  # the active version predicts from this offset on; what is before it may be another's
     next_offset: int = 0  # the next record to take; our own bookkeeping
     output_from: int = 0  # records below it are folded without output
     committed: int | None = None  # the group's next offset as we know it
@@ -49,6 +50,11 @@ class Partition:
     def drift(self) -> None:
         """What was handed out since next_offset is dropped: come back to it."""
         self.adrift, self.log_end = True, 0
+
+    def adopt(self, version: str, encoder: PredictionEncoder) -> None:
+        """Another version predicts from the next record on; rings, flags and pending forecasts stay."""
+        self.encoder, self.model_from = encoder, self.next_offset
+        self.target = replace(self.target, model=version)
 
     @property
     def reached(self) -> int:
@@ -77,11 +83,11 @@ class Partition:
 
     @property
     def applied(self) -> bool:
-        """Whether Redis holds all that was folded."""
+        """Whether Redis holds all that was folded, and names the model."""
         stored = self.stored
         return (
             self.delta is None
             and stored is not None
-            and (stored.generation, stored.watermark, stored.rejected)
-            == (self.target.generation, self.watermark, self.rejected)
+            and (stored.generation, stored.watermark, stored.rejected, stored.model)
+            == (self.target.generation, self.watermark, self.rejected, self.target.model)
         )

@@ -42,8 +42,11 @@ class OffsetHidden(SourceAway):
 class Seater:
     """Owned by the engine thread.
 
+    `predictor` may be replaced by one that takes the same fields and reaches back `reach` values at most.
+
     Args:
         identify: asks the brokers for the input topic's identity; raises SourceAway.
+        reach: values that memory holds of each stock; at least what the predictor reaches back.
         depth: ring size in Redis."""
 
     def __init__(
@@ -54,11 +57,12 @@ class Seater:
         metrics: Metrics,
         *,
         identify: Callable[[], TopicIdentity],
+        reach: int,
         depth: int,
         policy: Policy,
     ) -> None:
-        self._source, self._store, self._predictor, self._metrics = source, store, predictor, metrics
-        self._identify, self._depth, self._policy = identify, depth, policy
+        self._source, self._store, self.predictor, self._metrics = source, store, predictor, metrics
+        self._identify, self._reach, self._depth, self._policy = identify, reach, depth, policy
 
     def seat(self, partition: Partition, *, timeout: float, breathe: Callable[[], None]) -> None:
         """Seat it, or stop it and say why; after an exception it waits as before.
@@ -81,7 +85,7 @@ class Seater:
     def _seat(
         self, partition: Partition, committed: int | None, identity: TopicIdentity, breathe: Callable[[], None]
     ) -> None:
-        number, predictor = partition.number, self._predictor
+        number, predictor = partition.number, self.predictor
         fields = ",".join(predictor.fields)
         meta = self._store.read_meta(number)
         log_start, log_end = self._source.bounds(number)
@@ -97,18 +101,20 @@ class Seater:
             fields=fields,
         )
         plan = seat(facts, self._policy)
-        history = History(predictor.reach, 1 + len(predictor.fields), self._depth)
+        history = History(self._reach, 1 + len(predictor.fields), self._depth)
         if plan.rings is Rings.CONVERT and meta is not None:
             meta = self._convert(number, meta, breathe)
         if plan.rings is not Rings.NEW and meta is not None:
             broken = self._load(number, meta, history, breathe)
             if broken:
                 plan = seat(facts._replace(rings_broken=broken), self._policy)
-                history = History(predictor.reach, 1 + len(predictor.fields), self._depth)
+                history = History(self._reach, 1 + len(predictor.fields), self._depth)
         generation = new_generation() if plan.rings is Rings.NEW or meta is None else meta.generation
         partition.history = history
         partition.encoder = PredictionEncoder(predictor.window, predictor.version, self._source.topic, number)
         partition.next_offset, partition.output_from = plan.seek, plan.output_from
+        kept = meta is not None and plan.rings is not Rings.NEW and meta.model == predictor.version
+        partition.model_from = 0 if kept else plan.seek
         partition.committed = None if plan.commit_start else plan.output_from
         partition.stored = meta
         partition.target = Meta(
@@ -153,7 +159,7 @@ class Seater:
                 "updates in what is left warm up again",
                 partition.number,
                 plan.missing,
-                self._predictor.min_history,
+                self.predictor.min_history,
             )
         logger.info(
             "partition %d seated (%s): %d stocks, folding from %d, output from %d",

@@ -22,12 +22,15 @@ from consumer.events import EventDecoder
 from consumer.http import HttpServer
 from consumer.kafka_options import admin_options, consumer_options, producer_options
 from consumer.metrics import Metrics
+from consumer.models import Histories, ModelWatcher, mark_of
+from consumer.scoring import Scoring
 from consumer.seater import Seater, TopicIdentity
 from consumer.seating import Policy, SeatingRefused
 from consumer.sink import Sink
 from consumer.source import CALL_TIMEOUT, LIBRDKAFKA, Source, SourceAway
 from consumer.stop import SHUTDOWN_SECONDS, Stop
 from consumer.stores import store_of
+from model import versions
 from model.bundle import BadBundle
 from model.predictor import Predictor
 from state.errors import StoreRefused, Unavailable
@@ -35,6 +38,7 @@ from state.errors import StoreRefused, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from consumer.models import Mark
     from consumer.settings import Settings
     from state.store import RedisStore
 
@@ -53,8 +57,10 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
     stop.listen()
     metrics = Metrics()
     store = _store(settings)
-    predictor = _predictor(settings)
-    metrics.model_info.labels(predictor.version).set(1)
+    predictor, mark = _predictor(settings)
+    metrics.show_model(predictor.version)
+    histories = Histories.of(predictor, _candidate(settings), settings.history.depth)
+    models = ModelWatcher(settings.model.path, predictor, mark, histories, metrics, load=Predictor.load)
     admin = AdminClient(admin_options(settings), logger=LIBRDKAFKA)
     source = Source(
         consumer_options(settings),
@@ -75,10 +81,13 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
             predictor,
             metrics,
             identify=lambda: _identity(admin, settings.kafka.input_topic),
+            reach=histories.reach,
             depth=settings.history.depth,
             policy=Policy(settings.kafka.start, settings.restore.max_records, accept_gap),
         ),
         applier=Applier(store, metrics),
+        scoring=Scoring(predictor, metrics, histories.reach),
+        models=models.take,
         metrics=metrics,
         output_topic=settings.kafka.output_topic,
         dead_letter_topic=settings.kafka.dead_letter_topic,
@@ -103,6 +112,7 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         ) from error
     logger.info("serving /metrics, /live and /ready on http://%s:%d", settings.http.host, http.port)
     _quiet_collector()
+    models.start()
     worker = _Worker(engine, lambda: _look_for_topics(admin, settings))
     stop.joining()
     worker.start()
@@ -113,6 +123,7 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         worker.join(stop.left(SHUTDOWN_SECONDS - 0.5))
         if worker.is_alive():
             logger.error("not done in time: what is in hand is left to the next worker, which finds it in the log")
+    models.stop()
     http.close()
     return worker.exit_code
 
@@ -173,9 +184,12 @@ def _store(settings: Settings) -> RedisStore:
     return store
 
 
-def _predictor(settings: Settings) -> Predictor:
+def _predictor(settings: Settings) -> tuple[Predictor, Mark]:
+    """What predicts first, and the state of its folder before it was read."""
     try:
-        predictor = Predictor.load(settings.model.path)
+        folder = versions.resolve(settings.model.path)
+        mark = mark_of(folder)
+        predictor = Predictor.load(folder)
     except BadBundle as error:
         raise CannotStart(f"the model cannot be used: {error}") from error
     if predictor.reach > settings.history.depth:
@@ -185,7 +199,16 @@ def _predictor(settings: Settings) -> Predictor:
         )
     predictor.warm()
     logger.info("model %s loaded, verified and warm", predictor.version, extra={"model": predictor.version})
-    return predictor
+    return predictor, mark
+
+
+def _candidate(settings: Settings) -> Predictor | None:
+    """The one that shall run in shadow, for the size of the histories only: the watcher takes it, or refuses it."""
+    try:
+        folder = versions.candidate(settings.model.path)
+        return Predictor.load(folder) if folder is not None else None
+    except BadBundle:
+        return None
 
 
 def _identity(admin: AdminClient, topic: str) -> TopicIdentity:

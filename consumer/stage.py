@@ -70,6 +70,8 @@ class Staged:
     silent: int  # records before this position are folded without output: they were published before
     admitted: Admitted
     entries: Records  # (n,) the updates as records of their rings
+    wanted: NDArray[np.int64]  # (m,) positions of the updates that were to be predicted
+    windows: NDArray[np.float64]  # (m, reach of memory, channels) up to each of them
     scores: Scores
     rejections: list[Rejection]  # all of them, by position
     rejected: int  # consecutive dead letters at the end of the batch, `late` aside
@@ -333,13 +335,16 @@ def _scores(entries: Records, groups: _Groups) -> Scores:
 
     last = _shift(entries["values"][:, 0], start, before["values"][:, 0])[position]
     scale = pending("scale")
-    with np.errstate(over="ignore", invalid="ignore"):
-        # Halved before they are subtracted: ±1e308 must not meet as infinity.
-        error = np.abs(value / 2 - forecast[position] / 2) / scale * 2
-        naive = np.abs(value / 2 - last / 2) / scale * 2
     return Scores(
         position=position,
-        error=np.minimum(error, SCORE_CAP),
-        naive=np.minimum(naive, SCORE_CAP),
+        error=distance(value, forecast[position], scale),
+        naive=distance(value, last, scale),
         hit=(pending("low") <= value) & (value <= pending("high")),
     )
+
+
+def distance(a: NDArray[np.float64], b: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|a - b| in units of `unit`, at most SCORE_CAP; (n,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Halved before they are subtracted: ±1e308 must not meet as infinity.
+        return np.minimum(np.abs(a / 2 - b / 2) / unit * 2, SCORE_CAP)

@@ -103,6 +103,23 @@ class History:
         out[~known] = blank
         return out
 
+    def earlier(self, updates: Updates, records: Records, steps: int) -> Records:
+        """(n,) the record of each update's stock `steps` before it, before the batch is folded; index 0 where memory
+        holds none.
+
+        Args:
+            records: (n,) the updates' own, in their order.
+            steps: 1 to `reach`."""
+        out = np.zeros(len(records), records.dtype)
+        inside = (updates.rank >= steps).nonzero()[0]  # of the batch itself: its rows stand together
+        out[inside] = records[inside - steps]
+        before = ((updates.rank < steps) & (updates.index > steps)).nonzero()[0]
+        index = updates.index[before] - steps
+        found = self._records[updates.row[before], (index - 1) % self.reach]
+        held = found["index"] == index
+        out[before[held]] = found[held]
+        return out
+
     def windows(self, updates: Updates, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
         """Windows that end at the updates at positions `wanted`, (m, reach, channels), oldest first.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from consumer.outputs import PredictionEncoder
 from consumer.partition import Partition, Standing
+from model.manifest import LabelRule
 from model.predictor import Predictions
 from state.errors import Unavailable
 from state.history import History
@@ -49,6 +50,17 @@ def event(stock: str, value: float, ts: int, offset: int = 0) -> Message:
     return Message(stock.encode(), json.dumps({"stock": stock, "value": value, "ts": ts}).encode(), offset)
 
 
+GIVEN = LabelRule(rule="given", look_ahead=1)
+
+
+@dataclass(frozen=True)
+class Said:
+    """As much of a manifest as the engine reads."""
+
+    label: LabelRule
+    files: tuple[str, ...] = ()
+
+
 BAD = b"not json"
 NOT_FINITE = 13.0  # SlopeModel's unlucky number
 
@@ -61,13 +73,14 @@ class SlopeModel:
     The forecast goes on by the last step, its interval is 1 wide on each side, the scale is 2. A window that ends in
     13 gives no numbers."""
 
-    version, window, reach, min_history = "v1", 3, 3, 3
+    window, reach, min_history = 3, 3, 3
     fields: tuple[str, ...] = ()
     falling_on, falling_off = 0.6, 0.4
     batch_sizes = (64,)
 
-    def __init__(self) -> None:
+    def __init__(self, version: str = "v1", label: LabelRule = GIVEN) -> None:
         self.calls: list[int] = []  # rows of each call
+        self.version, self.manifest = version, Said(label)
 
     def predict(self, windows: NDArray[np.float64]) -> Predictions:
         assert windows.shape[1:] == (3, 1)
@@ -95,7 +108,7 @@ def seated(number: int = 0, *, next_offset: int = 0, output_from: int = 0, rejec
     """A partition with an empty history that Redis is in step with."""
     partition = Partition(number, Standing.SEATED, next_offset=next_offset, output_from=output_from)
     partition.history = History(SlopeModel.reach, 1, 8)
-    partition.encoder = PredictionEncoder(SlopeModel.window, SlopeModel.version, "prices", number)
+    partition.encoder = PredictionEncoder(SlopeModel.window, "v1", "prices", number)
     partition.target = partition.stored = meta(next_offset - 1, rejected=rejected)
     partition.rejected = rejected
     partition.committed = partition.owed

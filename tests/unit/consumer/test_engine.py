@@ -4,7 +4,9 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from consumer import engine as engine_module
 from consumer import upkeep as upkeep_module
@@ -13,13 +15,16 @@ from consumer.batch import Stager
 from consumer.engine import CONFLICTS, FENCES, HANGING_SECONDS, Engine, EngineFailed
 from consumer.events import EventDecoder
 from consumer.metrics import Metrics
+from consumer.models import Change as ModelChange
 from consumer.outputs import Outgoing
 from consumer.partition import Standing
+from consumer.scoring import Scoring
 from consumer.seater import Seater, TopicIdentity
 from consumer.seating import Policy
 from consumer.sink import Fenced, OutcomeUnknown, SinkAway, TransactionAborted
 from consumer.source import Change, SourceAway, SourceFatal, SourceLost, Taken
 from consumer.stop import Stop
+from model.predictor import Predictions
 from state.errors import Unavailable
 from state.store import Outcome
 from tests.unit.consumer.doubles import BAD, MemoryStore, Message, SlopeModel, event, meta
@@ -154,9 +159,12 @@ class Kafka:
 class System:
     """An engine on scripted servers, driven round by round."""
 
-    def __init__(self, *, partitions: int = 1, limit: int = 1_000, max_events: int = 1_000) -> None:
+    def __init__(
+        self, *, partitions: int = 1, limit: int = 1_000, max_events: int = 1_000, reach: int = SlopeModel.reach
+    ) -> None:
         self.kafka, self.store, self.metrics, self.namesake = Kafka(partitions), MemoryStore(), Metrics(), False
         self.stop = Stop()
+        self.models: deque[ModelChange] = deque()  # ready to be taken over
         model = SlopeModel()
         self.engine = Engine(
             source=self.kafka,  # type: ignore[arg-type]  # ours, as are the sink, the store and the model
@@ -169,10 +177,13 @@ class System:
                 model,  # type: ignore[arg-type]
                 self.metrics,
                 identify=lambda: TopicIdentity("cluster", "topic-id"),
+                reach=reach,
                 depth=8,
                 policy=Policy(),
             ),
             applier=Applier(self.store, self.metrics),  # type: ignore[arg-type]
+            scoring=Scoring(model, self.metrics, reach),  # type: ignore[arg-type]
+            models=lambda: self.models.popleft() if self.models else None,
             metrics=self.metrics,
             output_topic="predictions",
             dead_letter_topic="dead",
@@ -785,3 +796,118 @@ def test_a_redis_that_refuses_writes_does_not_look_well_because_it_answers(syste
     system.rounds(2)
     assert system.engine.troubles == ()
     assert system.in_step()
+
+
+# --- another model
+
+
+class LastModel(SlopeModel):
+    """Forecasts no change; looks two values back. Falling if it fell in the last step, however little."""
+
+    window, reach, min_history = 2, 2, 2
+
+    def predict(self, windows: NDArray[np.float64]) -> Predictions:
+        before, last = windows[:, -2, 0], windows[:, -1, 0]
+        probability = (before > last).astype(np.float32)
+        return Predictions(probability, last.copy(), last - 1, last + 1, np.full(len(windows), 4.0))
+
+
+def named(system: System) -> list[tuple[int, int, str, bool, bool]]:
+    """Of each prediction: partition, offset, version, falling, flipped."""
+    found = []
+    for topic, _, value, _ in system.kafka.published:
+        if topic == "predictions":
+            body = json.loads(value or b"")
+            source = body["source"]
+            found.append((source["partition"], source["offset"], body["model"], body["falling"], body["flipped"]))
+    return found
+
+
+def take_over(system: System, version: str = "v2") -> System:
+    system.models.append(ModelChange(active=LastModel(version)))  # type: ignore[arg-type]  # a model of our own
+    return system
+
+
+def test_a_model_takes_over_between_two_batches_and_keeps_flags_rings_and_pending_forecasts(
+    system: System, caplog: pytest.LogCaptureFixture
+) -> None:
+    system.write(0).rounds()  # fell by one from 1: ½, which is neither on nor off
+    system.write(-1).rounds()  # by three from 2: on
+    assert named(system) == [(0, 2, "v1", False, False), (0, 3, "v1", True, True)]
+    assert system.told("forecast_abs_error_count") == 1
+    with caplog.at_level("INFO"):
+        take_over(system).write(-2, -2).rounds()
+    assert named(system)[2:] == [(0, 4, "v2", True, False), (0, 5, "v2", False, True)]
+    assert json.loads(system.kafka.published[-1][2] or b"")["window"] == 2
+    assert system.told("forecast_abs_error_count") == 3  # v1's last forecast was scored in v1's own scale …
+    assert system.told("naive_abs_error_sum") == pytest.approx(1 / 2 + 1 / 2 + 0 / 4)
+    assert system.in_step()
+    assert system.store.values() == {"A": [1, 2, 0, -1, -2, -2]}
+    assert system.store.metas[0].model == "v2"
+    assert system.told("model_swaps_total", outcome="activated") == 1
+    assert system.told("model_info", version="v2") == 1
+    assert system.metrics.registry.get_sample_value("downtick_model_info", {"version": "v1"}) is None
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["model v2 predicts from now on, v1 did before"]
+
+
+def test_redis_names_the_new_model_even_where_nothing_comes(system: System) -> None:
+    assert system.store.metas[0].model == "v1"
+    take_over(system).rounds()
+    assert system.store.metas[0].model == "v2"
+    assert system.in_step()
+
+
+def test_all_partitions_change_at_once_and_one_that_waits_is_seated_with_the_new_model() -> None:
+    system = System(partitions=2).start()
+    system.write(1, 2, 3).write(1, 2, 3, partition=1, stock="B").rounds()
+    system.kafka.endings = ["lost unknown"]
+    system.write(4).rounds()
+    system.kafka.offsets[0] = 4  # somebody else handled it: partition 0 is seated anew
+    system.rounds(1)
+    take_over(system).write(5).write(4, partition=1, stock="B").rounds(3)
+    assert [(partition, offset, version) for partition, offset, version, *_ in named(system)] == [
+        (0, 2, "v1"),
+        (1, 2, "v1"),
+        (0, 4, "v2"),
+        (1, 3, "v2"),
+    ]
+
+
+def test_nothing_is_taken_over_while_a_batch_of_the_old_model_may_be_committed(system: System) -> None:
+    system.kafka.endings = ["committed unknown"]
+    system.write(3).rounds()
+    system.kafka.away = "timed out"
+    take_over(system).write(4).rounds(2)
+    assert len(system.models) == 1
+    system.kafka.away = ""
+    system.rounds(2)
+    assert named(system) == [(0, 2, "v1", False, False), (0, 3, "v2", False, False)]
+    assert system.engine.partitions[0].model_from == 3
+
+
+def test_an_aborted_batch_is_done_again_by_the_model_of_then(system: System) -> None:
+    system.kafka.endings = ["aborted"]
+    system.write(3).rounds()
+    take_over(system).rounds()
+    assert named(system) == [(0, 2, "v2", False, False)]
+    assert system.in_step()
+
+
+def test_a_candidate_is_scored_beside_the_active_model_and_publishes_nothing() -> None:
+    system = System(reach=4).start()
+    system.models.append(ModelChange(candidate=LastModel("v2")))  # type: ignore[arg-type]
+    system.write(1, 2, 3).rounds()
+    system.kafka.endings = ["aborted"]
+    system.write(5, 5).rounds(2)  # done twice, scored once
+    system.rounds()  # idle: what waits is scored
+    assert {version for _, _, version, *_ in named(system)} == {"v1"}
+    assert system.told("shadow_forecast_abs_error_count", model="candidate") == 2
+    assert system.told("shadow_forecast_abs_error_sum", model="candidate") == pytest.approx((2 + 0) / 2)
+    assert system.told("shadow_forecast_abs_error_sum", model="active") == pytest.approx((1 + 2) / 2)
+    assert system.told("shadow_naive_abs_error_sum") == pytest.approx((2 + 0) / 2)
+    assert system.told("shadow_info", version="v2") == 1
+    system.models.append(ModelChange(no_candidate=True))
+    system.write(6).rounds(2)
+    assert system.told("shadow_forecast_abs_error_count", model="candidate") == 0
+    assert system.metrics.registry.get_sample_value("downtick_shadow_info", {"version": "v2"}) is None
