@@ -40,6 +40,11 @@ format: setup ## put every file into shape
 bench: setup ## speed against a bare loop and the naive ones, latency, memory: about half an hour, nothing beside it
 	$(BIN)/python -m bench.throughput
 
+quality: quality-acl18 quality-regime quality-forecast quality-synthetic ## how good the model is, and rivals: about an hour
+
+quality-%: setup
+	$(BIN)/python -m bench.quality $*
+
 kills: setup ## a hundred random kills on Apache Kafka under load: about 16 minutes; needs java and mvn
 	$(BIN)/python -m tests.faults.campaign --kills 100
 
@@ -53,4 +58,4 @@ lock: ## renew the locked dependencies, hashes included
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
-.PHONY: help setup demo test check format bench kills bundle lock
+.PHONY: help setup demo test check format bench quality kills bundle lock

@@ -1,0 +1,1 @@
+"""How good the model is, measured: a published benchmark, the regime flag, the forecast, series of known optimum."""
