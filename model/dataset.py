@@ -152,18 +152,18 @@ def read(files: Sequence[Path], *, value: str | None = None, fields: Sequence[st
     )
 
 
-def usable(table: Table, needed: int) -> tuple[Table, list[str]]:
+def usable(table: Table, needed: int, *, moving: bool = True) -> tuple[Table, list[str]]:
     """The table without the stocks that nothing can be learned from, and a line about each of them.
 
-    Those with fewer than `needed` values (the one to come aside), and those whose value never changes.
-    Raises: BadTable if none is left.
+    Those with fewer than `needed` values (the one to come aside), and those whose value never changes, unless `moving`
+    is False. Raises: BadTable if none is left.
     """
     kept, lines = [], []
     for one in table.series:
         values = one.values[:, 0]
         if len(values) < needed:
             lines.append(f"{one.stock}: {len(values)} values, {needed} are needed: skipped")
-        elif (values == values[0]).all() and (math.isnan(one.after) or one.after == values[0]):
+        elif moving and (values == values[0]).all() and (math.isnan(one.after) or one.after == values[0]):
             lines.append(f"{one.stock}: all {len(values)} values are {values[0]:g}: skipped")
         else:
             kept.append(one)

@@ -361,6 +361,7 @@ def test_stocks_that_nothing_can_be_learned_from_are_listed_and_left_out() -> No
         "SAME: all 3 values are 7: skipped",
         "STAYS: all 3 values are 7: skipped",
     ]
+    assert len(usable(Table(series, ("t.csv",), "", 14, 0, "value"), 3, moving=False)[0].series) == 4
 
 
 def test_a_table_of_which_nothing_can_be_used_is_refused() -> None:
