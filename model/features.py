@@ -89,14 +89,15 @@ def features(windows: NDArray[np.float64], inputs: Inputs) -> Features:
     floor = np.maximum(FLOOR * largest, TINY)
     unit = np.maximum(counted.mean(axis=2), floor)
     spread = np.maximum((counted[:, 0] * _recency(inputs.window - 1)).sum(axis=1), floor[:, 0]) / unit[:, 0]
-    x = np.empty((len(w), inputs.window, len(inputs.channels)), np.float32)
+    # (n, channels, window) first: written along contiguous memory, turned once at the end.
+    x = np.empty((len(w), len(inputs.channels), inputs.window), np.float32)
     for at, channel in enumerate(inputs.parsed):
         column = 0 if channel.name == "value" else 1 + inputs.fields.index(channel.name)
-        x[:, :, at] = _channel(channel, w[:, column], moves[:, column], unit[:, column, None], inputs.window)
+        x[:, at] = _channel(channel, w[:, column], moves[:, column], unit[:, column, None], inputs.window)
     # Only a window of mixed +-1e308 has a scale beyond the largest float: there the exported scale saturates.
     limit = np.finfo(np.float64).max * np.minimum(factor[:, 0], 1.0)
     scale = np.maximum(np.minimum(unit[:, 0], limit) / factor[:, 0], TINY)
-    return Features(x, scale, w[:, 0, -1], unit[:, 0], factor[:, 0], spread)
+    return Features(np.ascontiguousarray(x.transpose(0, 2, 1)), scale, w[:, 0, -1], unit[:, 0], factor[:, 0], spread)
 
 
 @cache
