@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import os
 import sys
@@ -38,6 +39,12 @@ def tensorflow() -> Any:
     except RuntimeError:  # something else in this process has already run an operation
         logger.warning("TensorFlow had started before downtick could set its threads; predictions will be slower")
     return tf
+
+
+def join_cluster(addresses: list[str], rank: int) -> None:
+    """Make this process one of a TensorFlow cluster; before `tensorflow` is called for the first time."""
+    task = {"type": "worker", "index": rank}
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
 def keras() -> Any:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import multiprocessing
-import os
 import signal
 import socket
 import tempfile
@@ -24,7 +22,7 @@ import numpy as np
 
 from model.examples import Examples
 from model.fit import CannotFit, Fitted, Progress, Share, fit
-from model.runtime import tensorflow
+from model.runtime import join_cluster, tensorflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +133,7 @@ def _work(
 ) -> None:
     """One process. Interrupts are the parent's to take: all must stop at the same step, or one waits for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": cluster}, "task": {"type": "worker", "index": rank}})
+    join_cluster(cluster, rank)
     try:
         share = Share(rank, len(cluster), _all_reduce(stop))
         train, held = _load(folder / "train", inputs), folder / "validation"

@@ -25,6 +25,7 @@ TALKS_TO_BROKERS = {
 }
 IMPORTS_BY_NAME = {
     "consumer/cli.py",  # the chosen command, and no other
+    "model/extras.py",  # packages that serving does without
     "model/runtime.py",  # TensorFlow, when it is first needed
 }
 
