@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
+
+EVALUATION = ("lightgbm", "scipy", "sklearn", "statsforecast")  # what `downtick evaluate` compares with
 
 
 class MissingExtra(Exception):
@@ -15,5 +18,15 @@ def extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        package = name.partition(".")[0]
-        raise MissingExtra(f"this needs {package}, which is not installed: pip install 'downtick[training]'") from error
+        raise MissingExtra(_told(name.partition(".")[0])) from error
+
+
+def require(names: tuple[str, ...] = EVALUATION) -> None:
+    """Look for all of them, without importing any: seconds of work should not end at the last. Raises: MissingExtra."""
+    for name in names:
+        if find_spec(name) is None:
+            raise MissingExtra(_told(name))
+
+
+def _told(package: str) -> str:
+    return f"this needs {package}, which is not installed: pip install 'downtick[training]'"
