@@ -173,12 +173,11 @@ def _learned(held: HeldOut, seed: int, tell: Callable[[str], None]) -> list[tupl
     assert held.train is not None  # noqa: S101  the caller looked
     train = baselines.sample(held.train, seed=seed)
     validation = baselines.sample(held.later.take(held.validation), seed=seed)
-    x = features(train.windows(), train.inputs).x
+    x = _seen(train)
     tell("logistic regression")
     logistic = baselines.logistic(x, train.label)
     tell("LightGBM")
-    held_x = features(validation.windows(), validation.inputs).x
-    boosted = baselines.boosted(x, train.label, held_x, validation.label, seed=seed)
+    boosted = baselines.boosted(x, train.label, _seen(validation), validation.label, seed=seed)
     return [
         ("logistic", "logistic regression", (logistic.score, logistic.note)),
         ("boosted", "LightGBM", (boosted.score, boosted.note)),
@@ -196,6 +195,14 @@ def dense(held: HeldOut, *, seed: int, report: Callable[[fit.Progress], None]) -
     answers = fitted.answers(held.later)
     note = f"fitted to {len(held.train):,} windows, {fitted.epochs[0]} epochs, seed {seed}"
     return Dense(answers.probability, answers.change, note)
+
+
+def _seen(rows: Examples) -> NDArray[np.float32]:
+    """(n, window, channels): what the network sees; windows, twice as large and more in between, come in chunks."""
+    found = np.empty((len(rows), rows.inputs.window, len(rows.inputs.channels)), np.float32)
+    for part in rows.chunks():
+        found[part] = features(rows.windows(part), rows.inputs).x
+    return found
 
 
 def _score(rows: Examples, scorer: Scorer) -> NDArray[np.float64]:

@@ -77,14 +77,14 @@ class Compared:
         """What is said at each row's step: of each series an array that begins at step `first`; NaN where there is
         none."""
         found = np.full(len(self), np.nan)
-        for number in np.unique(self.rows.stock):
-            said = per_series[number]
+        ends = np.searchsorted(self.rows.stock, np.arange(len(per_series) + 1))  # rows are by stock
+        for number, said in enumerate(per_series):
             if said is None:
                 continue
-            mine = np.flatnonzero(self.rows.stock == number)
+            mine = slice(ends[number], ends[number + 1])
             place = self.step[mine] - first[number]
             inside = (place >= 0) & (place < len(said))
-            found[mine[inside]] = said[place[inside]]
+            found[mine][inside] = said[place[inside]]
         return found
 
     def sample(self) -> Sample:

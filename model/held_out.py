@@ -10,7 +10,7 @@ this file does not know, is scored on every row: both are told in words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,7 +73,9 @@ def held_out(table: Table, manifest: Manifest, test_from: str | None = None) -> 
         return _by_stock(made, table, same=same)
     first, second = _time(table, parts.validation_from), _time(table, parts.test_from)
     if second is not None:
-        return _by_time(made, table, (first, second), certain=True, notes=())
+        found = _by_time(made, table, (first, second), certain=True, notes=())
+        other = "baselines learnt from this file, the bundle from another"
+        return found if same or found.train is None else replace(found, notes=(*found.notes, other))
     if parts.by == "time":
         why = f"the bundle's borders ({parts.validation_from}, {parts.test_from}) are no steps of this file"
         return _everything(made, f"{why}: every row is scored, and some may have been trained on", same=False)

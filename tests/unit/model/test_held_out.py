@@ -39,7 +39,8 @@ def days(values: np.ndarray) -> set[int]:
 
 
 def test_rows_behind_the_border_are_scored_and_those_before_it_train_as_they_trained_the_bundle() -> None:
-    found = held_out(table(walks(3, 200)), manifest())
+    data = table(walks(3, 200))
+    found = held_out(data, manifest(sha256=data.sha256))
     assert found.train is not None
     assert days(found.later.time[found.scored]) == set(range(150, 199))  # the last day has nothing to come
     # Labels look 8 steps ahead, and one window before a border is left out: 100 - 7 - 1 - 8.
@@ -49,6 +50,12 @@ def test_rows_behind_the_border_are_scored_and_those_before_it_train_as_they_tra
     assert found.certain
     assert found.notes == ()
     assert found.borders == (100 * DAY, 150 * DAY)
+
+
+def test_other_data_than_the_bundles_are_told_where_baselines_learn_from_them() -> None:
+    assert held_out(table(walks(3, 200)), manifest(sha256="1" * 64)).notes == (
+        "baselines learnt from this file, the bundle from another",
+    )
 
 
 def test_no_scored_window_holds_a_value_that_a_baseline_learnt_from() -> None:
