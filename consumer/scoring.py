@@ -28,7 +28,7 @@ from model.truth import horizon, truth, values_needed
 from state.layout import PREDICTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -88,11 +88,17 @@ class _Waiting:
         """Whether they should be scored."""
         return self.rows >= CHUNK or (self.rows > 0 and now - self.since >= LINGER)
 
-    def taken(self) -> tuple[NDArray[np.float64], Records]:
-        """All rows; none are left."""
-        windows, said = np.concatenate(self.windows), np.concatenate(self.said)
+    def taken(self) -> Iterator[tuple[NDArray[np.float64], Records]]:
+        """All rows, in parts that a cache holds; none are left."""
+        waiting, rows = list(zip(self.windows, self.said, strict=True)), 0
         self.windows, self.said, self.rows = [], [], 0
-        return windows, said
+        part: list[tuple[NDArray[np.float64], Records]] = []
+        for one in waiting:
+            part.append(one)
+            rows += len(one[1])
+            if rows >= CHUNK or one is waiting[-1]:
+                yield _joined(part)
+                part, rows = [], 0
 
 
 class Scoring:
@@ -153,10 +159,12 @@ class Scoring:
         """Move the metrics by what waits, if it is much, or old, or `everything` is asked for."""
         now = self._clock()
         if self._waiting.due(now) or (everything and self._waiting.rows):
-            self._score(*self._waiting.taken())
+            for windows, said in self._waiting.taken():
+                self._score(windows, said)
         if self._compared.due(now) or (everything and self._compared.rows):
             try:
-                self._compare(*self._compared.taken())
+                for windows, said in self._compared.taken():
+                    self._compare(windows, said)
             except Failed as error:
                 self._drop(str(error))
             except Exception:  # whatever a candidate does, the stream goes on
@@ -167,8 +175,9 @@ class Scoring:
         for first in range(0, len(said), SLICE):
             part = slice(first, first + SLICE)
             error = _squared_error(windows[part, :, 0], said["probability"][part], self._active)
-            known = ~np.isnan(error)
-            self._metrics.falling_squared_error.add(float(error[known].sum()), int(np.count_nonzero(known)))
+            known = np.count_nonzero(~np.isnan(error))
+            if known:
+                self._metrics.falling_squared_error.add(float(np.nansum(error)), int(known))
 
     def _compare(self, windows: NDArray[np.float64], said: Records) -> None:
         candidate, active, lag, metrics = self.candidate, self._active, self._shadow_lag, self._metrics.shadow
@@ -216,16 +225,28 @@ class Scoring:
         )
 
 
+def _joined(parts: Sequence[tuple[NDArray[np.float64], Records]]) -> tuple[NDArray[np.float64], Records]:
+    if len(parts) == 1:
+        return parts[0]
+    kind = parts[0][1].dtype
+    said = np.concatenate([said.view(f"V{kind.itemsize}") for _, said in parts]).view(kind)  # as in stage.py
+    return np.concatenate([windows for windows, _ in parts]), said
+
+
 def _look_back(partition: Partition, staged: Staged, lag: int, needed: int) -> tuple[NDArray[np.float64], Records]:
     """Windows up to now and the record `lag` steps before, where the active version has published a prediction there,
-    and this update is published too; before the batch is folded."""
-    updates, wanted = staged.admitted.updates, staged.wanted
-    chosen = staged.told[wanted] & (updates.index[wanted] >= needed)
-    if not chosen.any():
-        return staged.windows[:0], staged.entries[:0]
-    said = partition.history.earlier(updates, staged.entries, lag)[wanted]
-    chosen &= (said["flags"] & PREDICTED != 0) & (said["offset"] >= partition.model_from)
-    return staged.windows[chosen], said[chosen]
+    and this update is published too; before the batch is folded. Few calls: batches may be of a single row."""
+    updates, at, windows = staged.admitted.updates, staged.wanted, staged.windows
+    chosen = updates.index[at] >= needed
+    if staged.silent:
+        chosen &= staged.told[at]
+    if not chosen.all():
+        at, windows = at[chosen], windows[chosen]
+    said = partition.history.earlier(updates, staged.entries, at, lag)
+    chosen = said["flags"] & PREDICTED != 0
+    if partition.model_from:
+        chosen &= said["offset"] >= partition.model_from
+    return (windows, said) if chosen.all() else (windows[chosen], said.compress(chosen))
 
 
 def _squared_error(

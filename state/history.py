@@ -92,10 +92,10 @@ class History:
         count = self.count(rows)
         known = count > 0
         if known.all():
-            return self._records[rows, (count - 1) % self.reach]
+            return self._at(rows, (count - 1) % self.reach)
         out = np.zeros(len(rows), self._records.dtype)
         at = rows[known]
-        out[known] = self._records[at, (count[known] - 1) % self.reach]
+        out[known] = self._at(at, (count[known] - 1) % self.reach)
         blank = out[~known]
         blank["ts"] = LONG_AGO
         for name in ("forecast", "low", "high", "scale", "probability"):
@@ -103,22 +103,25 @@ class History:
         out[~known] = blank
         return out
 
-    def earlier(self, updates: Updates, records: Records, steps: int) -> Records:
-        """(n,) the record of each update's stock `steps` before it, before the batch is folded; index 0 where memory
-        holds none.
+    def earlier(self, updates: Updates, records: Records, at: NDArray[np.int64], steps: int) -> Records:
+        """(m,) the records of the same stocks `steps` before the updates at positions `at`, before the batch is folded;
+        all zero where memory holds none.
 
         Args:
             records: (n,) the updates' own, in their order.
-            steps: 1 to `reach`."""
-        out = np.zeros(len(records), records.dtype)
-        inside = (updates.rank >= steps).nonzero()[0]  # of the batch itself: its rows stand together
-        out[inside] = records[inside - steps]
-        before = ((updates.rank < steps) & (updates.index > steps)).nonzero()[0]
-        index = updates.index[before] - steps
-        found = self._records[updates.row[before], (index - 1) % self.reach]
-        held = found["index"] == index
-        out[before[held]] = found[held]
+            steps: 1 to `reach`, and below the index of each of these updates."""
+        row, slot = updates.row[at], (updates.index[at] - (steps + 1)) % self.reach
+        if len(updates.size) and updates.size.max() <= steps:  # none is of the batch itself
+            return self._at(row, slot)
+        out = np.zeros(len(at), records.dtype)
+        inside = updates.rank[at] >= steps
+        out[inside] = records[at[inside] - steps]  # a stock's rows stand together
+        out[~inside] = self._at(row[~inside], slot[~inside])
         return out
+
+    def _at(self, rows: NDArray[np.int64], slots: NDArray[np.int64]) -> Records:
+        """(n,) records; `take` of one axis moves whole records, 7 ns each, where an index of two axes takes 53."""
+        return self._records.reshape(-1).take(rows * self.reach + slots)
 
     def windows(self, updates: Updates, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
         """Windows that end at the updates at positions `wanted`, (m, reach, channels), oldest first.
@@ -154,7 +157,7 @@ class History:
             keep = updates.rank >= size.repeat(size) - self.reach
         at, slot = updates.row[keep], (updates.index[keep] - 1) % self.reach
         self._values[at, slot] = updates.values[keep]
-        self._records[at, slot] = records[keep]
+        np.put(self._records.reshape(-1), at * self.reach + slot, records[keep])  # as in `_at`: 10 ns each, not 60
         rows = updates.row[last]
         self._count[rows] = updates.index[last]
         self._falling[rows] = records["flags"][last] & FALLING != 0
