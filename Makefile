@@ -45,6 +45,9 @@ quality: quality-acl18 quality-regime quality-forecast quality-synthetic ## how 
 quality-%: setup
 	$(BIN)/python -m bench.quality $*
 
+swaps: setup ## fifty model changes under load: memory, and the stream beside them; 11 minutes, nothing beside it
+	$(BIN)/python -m bench.swaps
+
 kills: setup ## a hundred random kills on Apache Kafka under load: about 16 minutes; needs java and mvn
 	$(BIN)/python -m tests.faults.campaign --kills 100
 
@@ -58,4 +61,4 @@ lock: ## renew the locked dependencies, hashes included
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
-.PHONY: help setup demo test check format bench quality kills bundle lock
+.PHONY: help setup demo test check format bench quality swaps kills bundle lock

@@ -24,7 +24,7 @@ SETTLE = 5.0  # seconds at full rate before the measured ones
 _TS = re.compile(rb'"ts":"([^"]+)"')
 
 
-class _Reader:
+class Reader:
     """A downstream consumer in a thread: stamps records as they come, looks at them later."""
 
     def __init__(self, ground: Ground) -> None:
@@ -70,7 +70,7 @@ def latency(broker: str, kind: str, stocks: int, rate: int, seconds: float) -> R
                 child.wait_ready()
             progress.wait_for(warm_up, child)
             progress.close()
-            with _Reader(ground) as reader:
+            with Reader(ground) as reader:
                 time.sleep(1)  # its first fetches are out
                 count = int(rate * (SETTLE + seconds))
                 cpu = child.cpu()
