@@ -44,6 +44,8 @@ CANDIDATES = (
     Network(("value.return",), units=8),
     Network(averaging=0.99),
     Network(("value.return",), averaging=0.99),
+    Network(learning_rate=3e-4),
+    Network(("value.return",), learning_rate=3e-4),
 )
 DENSE = tuple(Network(channels, kind="dense", units=100) for channels in CHANNELS)
 EPOCHS = (2, 4, 6, 8, 10, 12)

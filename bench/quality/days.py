@@ -59,12 +59,12 @@ class Days:
         return float(weights @ self.loss) / self.rows(weights)
 
     def base_log_loss(self, weights: Weights) -> float:
-        """Log loss of always saying the share of falling of these very rows: no constant does better."""
-        share = self._falling(weights)
-        return -sum(p * float(np.log(p)) for p in (share, 1 - share) if p > 0)
+        """Log loss of always saying the share of falling of all these rows: no constant does better on them."""
+        share, falling = self._falling(np.ones_like(weights)), self._falling(weights)
+        return -float(falling * np.log(share) + (1 - falling) * np.log(1 - share))
 
     def excess(self, weights: Weights) -> float:
-        """Log loss above that of the best constant; below zero is better than knowing nothing."""
+        """Log loss above that of the base rate; below zero is better than knowing nothing."""
         return self.log_loss(weights) - self.base_log_loss(weights)
 
     def _falling(self, weights: Weights) -> float:

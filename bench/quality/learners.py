@@ -13,7 +13,7 @@ import numpy as np
 
 from model import baselines
 from model.features import features
-from model.fit import fit
+from model.fit import EPOCHS, LEARNING_RATE, PATIENCE, Fitted, fit
 from model.inputs import Inputs
 from model.manifest import Architecture
 
@@ -35,12 +35,14 @@ class Network:
     kind: str = "lstm"
     units: int = 32
     averaging: float = 0.0
+    learning_rate: float = LEARNING_RATE
     window: int = 32
 
     def __str__(self) -> str:
         width = "100-100-1" if self.kind == "dense" else str(self.units)
         averaged = f", weights averaged ({self.averaging:g})" if self.averaging else ""
-        return f"{self.kind}({width}) of {' '.join(self.channels)}{averaged}"
+        slowly = f", learning rate {self.learning_rate:g}" if self.learning_rate != LEARNING_RATE else ""
+        return f"{self.kind}({width}) of {' '.join(self.channels)}{averaged}{slowly}"
 
     @property
     def inputs(self) -> Inputs:
@@ -49,18 +51,38 @@ class Network:
     def architecture(self, members: int = 1) -> Architecture:
         return Architecture.model_validate({"kind": self.kind, "units": self.units, "members": members})
 
+    def fit(
+        self,
+        train: Examples,
+        held: Examples | None,
+        *,
+        seed: int,
+        members: int = 1,
+        epochs: int = EPOCHS,
+        patience: int = PATIENCE,
+    ) -> Fitted:
+        """As model/fit.py, with what this network is trained with."""
+        return fit(
+            train,
+            held,
+            self.architecture(members),
+            seed=seed,
+            epochs=epochs,
+            patience=patience,
+            learning_rate=self.learning_rate,
+            averaging=self.averaging,
+        )
+
     def losses(self, train: Examples, held: Examples, *, epochs: int, seed: int) -> list[float]:
         """Log loss on the held-out part after each epoch."""
-        fitted = fit(
-            train, held, self.architecture(), seed=seed, epochs=epochs, patience=epochs, averaging=self.averaging
-        )
+        fitted = self.fit(train, held, seed=seed, epochs=epochs, patience=epochs)
         return [float(end.held_out) for end in fitted.history if end.held_out is not None]
 
     def probabilities(
         self, train: Examples, parts: Sequence[Examples], *, epochs: int, seed: int, members: int = 1
     ) -> Probabilities:
         """Two answers: the first network's, and the average of all `members`, whose seeds are seed, seed + 1, …"""
-        fitted = fit(train, None, self.architecture(members), seed=seed, epochs=epochs, averaging=self.averaging)
+        fitted = self.fit(train, None, seed=seed, epochs=epochs, members=members)
         alone = replace(
             fitted, architecture=self.architecture(), weights={name: w[:1] for name, w in fitted.weights.items()}
         )

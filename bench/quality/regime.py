@@ -21,7 +21,6 @@ from bench.quality.product import held_out, loaded, split
 from model import baselines, dataset, labels, predictor, scores
 from model.bootstrap import DayBootstrap, Draws
 from model.features import features
-from model.fit import fit
 from model.manifest import LabelRule
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ VARIANTS: dict[str, tuple[Network, int]] = {
     "three networks averaged": (OURS, 3),
     "weights averaged, .99": (Network(averaging=0.99), 1),
     "weights averaged, .999": (Network(averaging=0.999), 1),
+    "a third of the learning rate": (Network(learning_rate=3e-4), 1),
     "8 units": (Network(units=8), 1),
     "64 units": (Network(units=64), 1),
     "changes instead of levels": (Network(("value.change",)), 1),
@@ -71,7 +71,7 @@ def parts(inputs: Inputs) -> tuple[Examples, Examples, Examples]:
 def network(chosen: Network, members: int, seed: int) -> Said:
     """Stopped and calibrated on validation, as `train` does it."""
     train, validation, test = parts(chosen.inputs)
-    fitted = fit(train, validation, chosen.architecture(members), seed=seed, averaging=chosen.averaging)
+    fitted = chosen.fit(train, validation, seed=seed, members=members)
     return _calibrated(*(fitted.answers(part).probability for part in (validation, test)))
 
 

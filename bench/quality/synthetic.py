@@ -119,9 +119,9 @@ def _above_half(ranking: scores.Ranking, weights: Weights) -> float:
 
 
 def _gain(falling: NDArray[np.float32], losses: NDArray[np.float64], weights: Weights) -> float:
-    """Log loss of the base rate less that of the probabilities."""
-    share = scores.mean(falling, weights)
-    return float(-share * np.log(share) - (1 - share) * np.log(1 - share)) - scores.mean(losses, weights)
+    """Log loss of the base rate of all rows less that of the probabilities."""
+    base = scores.losses(falling, np.full(len(falling), float(np.mean(falling))))
+    return scores.mean(base - losses, weights)
 
 
 def _table(found: NDArray[np.float64]) -> Table:

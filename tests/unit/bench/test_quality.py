@@ -85,7 +85,7 @@ def test_scores_from_sums_by_day_are_those_of_the_rows() -> None:
     assert days.accuracy(weights) == pytest.approx(scores.mean((said >= 0.5) == (label == 1), rows))
     share = scores.mean(label, rows)
     assert days.majority(weights) == pytest.approx(max(share, 1 - share))
-    base = scores.log_loss(label, np.full(300, share), rows)
+    base = scores.log_loss(label, np.full(300, float(np.mean(label))), rows)
     assert days.excess(weights) == pytest.approx(days.log_loss(weights) - base)
 
 
