@@ -92,11 +92,20 @@ def boosted(
 
 
 def calibrated(
-    label: NDArray[np.float32], held: NDArray[np.float64], *others: NDArray[np.float64]
+    label: NDArray[np.float32], held: NDArray[np.float64], *others: NDArray[np.float64], base: float | None = None
 ) -> tuple[NDArray[np.float64], ...]:
-    """Platt's fit on the held-out rows, applied to them and to the others; NaN stays NaN."""
+    """Calibration by the held-out rows, applied to them and to the others; NaN stays NaN.
+
+    Args:
+        base: the base rate of training, for probabilities: they are stretched around it, as the bundle's own are.
+            None for what is no probability yet: slope and intercept are Platt's.
+    """
     known = np.isfinite(held) & np.isfinite(label)
-    found = evaluation.platt(label[known], held[known])
+    found = (
+        evaluation.platt(label[known], held[known])
+        if base is None
+        else evaluation.temperature(label[known], held[known], base)
+    )
     return tuple(_applied(part, found.slope, found.intercept) for part in (held, *others))
 
 

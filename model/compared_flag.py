@@ -72,6 +72,11 @@ def contenders(
         note = f"says {base:.3f} for every step"
         found.append(Contender("majority", "always the majority", note, constant, np.full(len(later), base >= 0.5)))
     slope = baselines.slope_probability(later.slope)
+    if held.train is not None:
+        # A slope is no probability before something is fitted to it: on the training part, like the others.
+        labelled = np.isfinite(held.train.label)
+        own = baselines.slope_probability(held.train.slope[labelled])
+        _, slope = baselines.calibrated(held.train.label[labelled], own, slope)
     checked = held.validation & np.isfinite(later.label)
     if held.train is None or base is None or not checked.any():
         filled = np.where(np.isfinite(slope), slope, 0.5)
@@ -159,9 +164,9 @@ def _drawn(
 def _calibrated(
     name: str, title: str, note: str, values: NDArray[np.float64], held: HeldOut, base: float, wanted: float
 ) -> Contender:
-    """A baseline with probabilities by Platt, and a threshold that reaches the wanted precision on validation."""
+    """A baseline calibrated as the bundle is, and a threshold that reaches the wanted precision on validation."""
     label, part = held.later.label, held.validation
-    _, applied = baselines.calibrated(label[part], values[part], values)
+    _, applied = baselines.calibrated(label[part], values[part], values, base=base)
     p = np.where(np.isfinite(applied), applied, base)
     checked = part & np.isfinite(label)
     threshold, reached = baselines.threshold_at(label[checked], p[checked], wanted if np.isfinite(wanted) else 1.0)

@@ -135,6 +135,26 @@ def platt(label: NDArray[np.float32], probability: NDArray[np.float64]) -> Calib
     return Calibration(method="platt", slope=float(beta[0]), intercept=float(beta[1]))
 
 
+def temperature(label: NDArray[np.float32], probability: NDArray[np.float64], base: float) -> Calibration:
+    """The stretch of the logit around the base rate's that minimises the log loss (Guo et al. 2017, ICML).
+
+    The base rate stays that of training: of market regimes, a held-out year says little about the next one's. A network
+    that knows nothing is stretched to nothing, and says the base rate. The stretch is kept within 0.01 and 100.
+    """
+    known = np.isfinite(label)
+    y, p = (label[known] == 1).astype(np.float64), np.clip(probability[known], 1e-7, 1 - 1e-7)
+    middle = float(np.log(base / (1 - base)))
+    away, slope = np.log(p / (1 - p)) - middle, 1.0
+    for _ in range(50):
+        q = 1 / (1 + np.exp(-np.clip(middle + slope * away, -30, 30)))
+        curvature = float(np.sum(away**2 * q * (1 - q))) + 1e-6
+        moved = min(100.0, max(0.01, slope + min(1.0, max(-1.0, float(np.sum(away * (y - q))) / curvature))))
+        slope, before = moved, slope
+        if abs(slope - before) < 1e-9:
+            break
+    return Calibration(method="temperature", slope=slope, intercept=middle * (1 - slope))
+
+
 def shrink_of(change: NDArray[np.float64], answer: NDArray[np.float64], time: NDArray[np.int64]) -> float:
     """How much of a network's forecast to believe, 0..1: what halfway surely lowers the squared error.
 

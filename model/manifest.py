@@ -76,7 +76,7 @@ class Thresholds(_Part):
 class Calibration(_Part):
     """logit(probability) = slope * logit(network as trained) + intercept; already folded into the weights."""
 
-    method: Literal["identity", "platt"]
+    method: Literal["identity", "platt", "temperature"]
     slope: float = Field(gt=0)
     intercept: float
     change_shrink: float = Field(

@@ -11,7 +11,7 @@ import numpy as np
 
 from model import bundle, dataset, evaluation, examples, labels, network
 from model.features import features
-from model.fit import BATCH, EPOCHS, LEARNING_RATE, PATIENCE, CannotFit, Fitted, Progress, fit
+from model.fit import AVERAGING, BATCH, EPOCHS, LEARNING_RATE, PATIENCE, CannotFit, Fitted, Progress, fit
 from model.inputs import Inputs
 from model.manifest import (
     GOLDEN_ROWS,
@@ -203,6 +203,7 @@ def _fit(split: examples.Split, recipe: Recipe, progress: Callable[[Progress], N
             patience=recipe.patience,
             batch=recipe.batch,
             learning_rate=20 * recipe.learning_rate if tiny else recipe.learning_rate,
+            averaging=0.0 if tiny else AVERAGING,
             report=progress,
         )
     except CannotFit as error:
@@ -219,7 +220,8 @@ def _choose(fitted: Fitted, split: examples.Split, recipe: Recipe) -> _Chosen:
         calibration = Calibration(method="identity", slope=1.0, intercept=0.0)
         return _Chosen(fitted, Thresholds(falling_on=0.5, falling_off=0.5), calibration, interval)
     raw = fitted.answers(part)
-    calibration = evaluation.platt(part.label, raw.probability).model_copy(
+    base = float(np.nanmean(split.train.label))
+    calibration = evaluation.temperature(part.label, raw.probability, base).model_copy(
         update={"change_shrink": evaluation.shrink_of(part.change, raw.change, part.time)}
     )
     fitted = replace(

@@ -14,6 +14,7 @@ from model.evaluation import (
     metrics,
     platt,
     shrink_of,
+    temperature,
 )
 from model.examples import make
 from model.inputs import Inputs
@@ -67,6 +68,26 @@ def test_platt_finds_the_shift_and_stretch_that_were_put_in() -> None:
 def test_platt_never_turns_the_order_round() -> None:
     found = platt(y(1, 1, 0, 0), np.array([0.1, 0.2, 0.8, 0.9]))
     assert (found.method, found.slope, found.intercept) == ("identity", 1, 0)
+
+
+def test_temperature_stretches_around_the_base_rate_of_training() -> None:
+    rng = np.random.default_rng(0)
+    middle = np.log(0.2 / 0.8)
+    logit = middle + rng.normal(0, 2, 200_000)
+    label = (rng.uniform(size=len(logit)) < 1 / (1 + np.exp(-(middle + 0.6 * (logit - middle))))).astype(np.float32)
+    found = temperature(label, 1 / (1 + np.exp(-logit)), 0.2)
+    assert (found.method, found.slope) == ("temperature", pytest.approx(0.6, abs=0.02))
+    assert found.intercept == pytest.approx(middle * (1 - found.slope))
+    noise = (rng.uniform(size=len(logit)) < 0.2).astype(np.float32)
+    assert temperature(noise, 1 / (1 + np.exp(-logit)), 0.2).slope < 0.02
+
+
+def test_temperature_finds_its_way_from_probabilities_that_are_far_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 1, 100_000)
+    label = (rng.uniform(size=len(logit)) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    assert temperature(label, 1 / (1 + np.exp(-8 * logit)), 0.5).slope == pytest.approx(1 / 8, abs=0.01)
+    assert temperature(label, 1 / (1 + np.exp(-logit / 20)), 0.5).slope == pytest.approx(20, abs=0.5)
 
 
 def test_the_interval_leaves_a_twentieth_of_the_residuals_on_each_side() -> None:
