@@ -64,11 +64,17 @@ def flags(probability: NDArray[np.float64], stock: NDArray[np.int64], thresholds
     return np.asarray(on[decided])
 
 
-def choose_thresholds(examples: Examples, probability: NDArray[np.float64], wanted: float) -> Thresholds:
+def choose_thresholds(
+    examples: Examples, probability: NDArray[np.float64], wanted: float, still: float = 0.0
+) -> Thresholds:
     """The pair whose flag has at least the wanted precision and finds the most falling steps.
 
     Among pairs that find nearly as many (RECALL_GIVEN_UP), the one that flips least. If no pair reaches the wanted
     precision: the most precise one that flags at least one falling step in fifty, and `precision` says what it reaches.
+
+    Args:
+        still: probability of a window that never moves: a stock that is traded no more must not stay falling for ever,
+            so the flag goes off above it, unless no pair will do that.
     """
     known = np.isfinite(examples.label)
     label, stock, p = examples.label[known] == 1, examples.stock[known], probability[known]
@@ -84,6 +90,7 @@ def choose_thresholds(examples: Examples, probability: NDArray[np.float64], want
                     float(on), width, hits / max(1.0, float(flag.sum())), hits / float(label.sum()), _flips(flag, stock)
                 )
             )
+    found = [pair for pair in found if np.float32(pair.on - pair.width) > still] or found
     precise = [pair for pair in found if pair.precision >= wanted and pair.recall > 0]
     if precise:
         most = max(pair.recall for pair in precise)

@@ -119,6 +119,15 @@ def test_thresholds_reach_the_wanted_precision_and_ride_out_what_flickers() -> N
     assert flips[0] <= flips[1]
 
 
+def test_the_flag_goes_off_for_a_stock_that_never_moves() -> None:
+    made = make(table(walks(6, 400)), REGIME, Inputs(16))
+    noise = np.random.default_rng(0).normal(0, 0.2, len(made))
+    probability = np.clip(0.3 + 0.4 * np.nan_to_num(made.label) + noise, 0, 1)
+    for still in (0.2, 0.4, 0.5):
+        assert choose_thresholds(made, probability, 0.8, still).falling_off > still
+    assert choose_thresholds(made, probability, 0.8, 1.0) == choose_thresholds(made, probability, 0.8)
+
+
 def test_a_precision_that_cannot_be_had_is_not_claimed() -> None:
     made = make(table(walks(6, 400)), REGIME, Inputs(16))
     pair = choose_thresholds(made, np.random.default_rng(0).uniform(size=len(made)), 0.95)
