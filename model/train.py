@@ -235,7 +235,7 @@ def _choose(fitted: Fitted, split: examples.Split, recipe: Recipe) -> _Chosen:
     )
     answers = fitted.answers(part)
     interval = evaluation.interval_of((part.change - answers.change) / part.spread, LEVEL, "held-out residuals")
-    still = np.zeros((1, fitted.inputs.window, len(fitted.inputs.channels)), np.float32)
+    still = features(np.zeros((1, fitted.inputs.reach, fitted.inputs.columns)), fitted.inputs).x
     at_rest, _ = network.run(fitted.inputs, fitted.architecture, fitted.weights, still)
     thresholds = evaluation.choose_thresholds(part, answers.probability, recipe.precision, float(at_rest[0]))
     return _Chosen(fitted, thresholds, calibration, interval)
