@@ -16,10 +16,10 @@ import numpy as np
 
 from bench.quality import benchmark, learners
 from bench.quality.bars import bar
-from bench.quality.belief import belief, shown
 from bench.quality.days import Days, Judge, by_day
 from bench.quality.jobs import run
 from bench.quality.learners import Network, Probabilities
+from model import baselines
 from model.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ CANDIDATES = (
     *(Network(channels) for channels in CHANNELS),
     Network(units=8),
     Network(("value.return",), units=8),
-    Network(averaging=0.99),
-    Network(("value.return",), averaging=0.99),
+    Network(averaging=0),
+    Network(("value.return",), averaging=0),
     Network(learning_rate=3e-4),
     Network(("value.return",), learning_rate=3e-4),
 )
@@ -123,18 +123,18 @@ def everywhere(inputs: Inputs, learn: Callable[[Examples, Sequence[Examples]], P
     return {"cv": crossed, "test": test, "later": later}
 
 
-def believed(said: Columns) -> tuple[Columns, float]:
-    """The same with as much belief as the held-out blocks justify, and how much that is for test and later.
+def calibrated(said: Columns) -> Columns:
+    """The same, stretched around the base rate of training by what the held-out blocks justify, as `train` does it.
 
-    Of each block, what the other three justify."""
+    Of each block, by what the other three justify."""
     train = data(Inputs(benchmark.WINDOW)).train
     base = float(np.mean(train.label))
     crossed = np.empty(len(train))
     for _, held in benchmark.folds(train):
         rest = ~held
-        crossed[held] = shown(said["cv"][held], base, belief(train.label[rest], said["cv"][rest], base))
-    share = belief(train.label, said["cv"], base)
-    return {"cv": crossed, **{name: shown(said[name], base, share) for name in ("test", "later")}}, share
+        crossed[held] = baselines.calibrated(train.label[rest], said["cv"][rest], said["cv"][held], base=base)[1]
+    _, test, later = baselines.calibrated(train.label, said["cv"], said["test"], said["later"], base=base)
+    return {"cv": crossed, "test": test, "later": later}
 
 
 def choose(candidates: Sequence[Network]) -> tuple[Network, int, list[dict[str, Any]]]:
@@ -166,20 +166,12 @@ class Rows:
     def row(self, name: str, kind: str, found: Sequence[Columns], answer: int = 0) -> dict[str, Any]:
         """A row from what each seed gave; `answer`: which of its answers."""
         said = [{column: answers[answer] for column, answers in one.items()} for one in found]
-        with_belief = [believed(one) for one in said]
+        calm = [calibrated(one) for one in said]
         columns = {}
         for column in COLUMNS:
-            seeds = [
-                self._days(column, one[column], calm[column]) for one, (calm, _) in zip(said, with_belief, strict=True)
-            ]
+            seeds = [self._days(column, one[column], p[column]) for one, p in zip(said, calm, strict=True)]
             columns[column] = self._scores(column, seeds)
-        return {
-            "name": name,
-            "kind": kind,
-            "seeds": len(said),
-            "belief": [b for _, b in with_belief],
-            "columns": columns,
-        }
+        return {"name": name, "kind": kind, "seeds": len(said), "columns": columns}
 
     def rules(self) -> list[dict[str, Any]]:
         """The two rows that learn nothing."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from model import baselines
 from model.features import features
-from model.fit import EPOCHS, LEARNING_RATE, PATIENCE, Fitted, fit
+from model.fit import AVERAGING, EPOCHS, LEARNING_RATE, PATIENCE, Fitted, fit
 from model.inputs import Inputs
 from model.manifest import Architecture
 
@@ -34,13 +34,13 @@ class Network:
     channels: tuple[str, ...] = ("value",)
     kind: str = "lstm"
     units: int = 32
-    averaging: float = 0.0
+    averaging: float = AVERAGING
     learning_rate: float = LEARNING_RATE
     window: int = 32
 
     def __str__(self) -> str:
         width = "100-100-1" if self.kind == "dense" else str(self.units)
-        averaged = f", weights averaged ({self.averaging:g})" if self.averaging else ""
+        averaged = "" if self.averaging else ", weights not averaged"
         slowly = f", learning rate {self.learning_rate:g}" if self.learning_rate != LEARNING_RATE else ""
         return f"{self.kind}({width}) of {' '.join(self.channels)}{averaged}{slowly}"
 

@@ -67,9 +67,9 @@ def acl18(document: Mapping[str, Any]) -> list[str]:
         *_prose(
             """Mean over seeds ± standard deviation over seeds; in brackets the 95 % interval of that mean from a
             bootstrap over days, the same days for every row. Flags are probabilities ≥ ½, as the learner says
-            them. Log loss is that of the probabilities as far as they deserve belief (bench/quality/belief.py),
-            which is decided on held-out blocks of the training years; the base rate is that of the very rows
-            scored, which no constant beats. LightGBM and logistic regression see the same 32 values. Published
+            them. Log loss is that of the probabilities as calibrated (stretched around the base rate of training, by
+            held-out blocks of the training years); the base rate is that of the very rows scored, which no constant
+            beats. LightGBM and logistic regression see the same 32 values. Published
             rows are quoted from papers, not run here."""
         ),
         *_prose(
@@ -146,8 +146,9 @@ def regime(document: Mapping[str, Any]) -> list[str]:
     lines += [
         *_prose(
             """In brackets the 95 % interval from a bootstrap over blocks of 17 days, paired; ± is the standard
-            deviation over seeds. Every row but the bundle's is calibrated on validation with Platt's two numbers;
-            the bundle has its own. ECE: 15 bins of equal mass; noise alone makes it positive."""
+            deviation over seeds. Every row is calibrated on validation: stretched around the base rate of training, as
+            `train` does it; the slope, which is no probability, by Platt's two numbers. ECE: 15 bins of equal mass;
+            noise alone makes it positive."""
         ),
         "",
         "## Options of the architecture",

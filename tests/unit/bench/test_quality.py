@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from bench.quality import benchmark
-from bench.quality.belief import belief, shown
 from bench.quality.days import Days, Judge, by_day
 from bench.quality.known import Ar, Switching, below, values
 from model import scores
@@ -97,18 +96,6 @@ def test_a_row_over_seeds_has_the_mean_of_their_scores_and_their_spread() -> Non
     assert found["mean"] == 0.5
     assert found["sd"] == pytest.approx(math.sqrt(0.5))
     assert Judge(2, replicates=50).difference([right], [wrong], Days.mcc)["low"] == 2
-
-
-def test_belief_is_nothing_for_noise_and_everything_for_the_truth() -> None:
-    random = np.random.default_rng(2)
-    truth = random.uniform(0.1, 0.9, 20_000)
-    label = (random.random(20_000) < truth).astype(np.float32)
-    base = float(label.mean())
-    assert belief(label, truth, base) > 0.9
-    assert belief(label, random.permutation(truth), base) < 0.1
-    assert belief(label, 1 - truth, base) == 0
-    np.testing.assert_allclose(shown(truth, base, 0.0), base)
-    np.testing.assert_allclose(shown(truth, base, 1.0), truth)
 
 
 def test_the_hamilton_filter_is_what_counting_all_paths_of_states_gives() -> None:
