@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 INTERVAL = 2.0  # seconds between looks; a change must stand for two of them, so that a slow copy is not met half-way
-NICE = 10  # of the watcher's thread: the stream comes first
+# Of the watcher's thread. From 10 on a busy machine puts it aside while it holds the lock that the engine waits for.
+NICE = 5
 SWITCH = 0.0005  # seconds that it may keep the interpreter from the others while it loads; 0.005 is Python's default
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import ROOT, say
-from bench.swaps.measure import AFTER, BEFORE, CLOSE, SETTLE, Load, measure
+from bench.swaps.measure import AFTER, BEFORE, CLOSE, OTHER, SAME, SETTLE, Load, measure
 from bench.throughput.report import machine
 
 GROWTH, RATIO = 20e6, 2.0  # what the project promises
@@ -37,7 +37,8 @@ def main() -> int:
     host = machine()
     if host["load_before"] > 0.5 * host["cores"]:
         say(f"*** this machine is busy (load {host['load_before']}): the figures will tell of that, not of us ***")
-    say(f"{args.swaps} swaps, one each {args.every:g} s: {(args.settle + args.swaps * args.every) / 60:.0f} min ...")
+    minutes = (args.settle + (args.swaps + len(OTHER)) * args.every) / 60
+    say(f"{args.swaps} swaps, one each {args.every:g} s: {minutes:.0f} min ...")
     found = measure(Load(args.broker, args.swaps, args.every, args.settle, args.rate, args.stocks, args.shadow))
     document: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,6 +63,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     before = statistics.median(swap["p99_before"] for swap in swaps)
     return {
         "grown_bytes": found["grown"],
+        "grown_by_other_shapes_bytes": found["grown_by_other_shapes"],
         "settling_bytes": found["settling"],
         "grown_is_kept": found["grown"] < GROWTH,
         "p99_before_ms": before,
@@ -75,6 +77,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         "took_s": statistics.median(swap["took"] for swap in swaps),
         "took_longest_s": max(swap["took"] for swap in swaps),
         "longest_ms": max(swap["longest"] for swap in swaps),
+        "longest_other_ms": max(swap["longest"] for swap in found["other_shapes"]),
     }
 
 
@@ -88,6 +91,7 @@ def markdown(document: dict[str, Any]) -> str:
     above = f"above in {told['above_twice_close']} of {count}; {told['above_twice_whole']} over the whole"
     rows = [
         ("memory, first swap to end", f"{told['grown_bytes'] / 1e6:+.1f} MB", f"< {GROWTH / 1e6:.0f} MB"),
+        ("memory of two more shapes, once each", f"{told['grown_by_other_shapes_bytes'] / 1e6:+.1f} MB", ""),
         (f"memory in the {settle} before, no swap", f"{told['settling_bytes'] / 1e6:+.1f} MB", ""),
         (f"p99 in the {BEFORE:g} s before a pointer is moved", f"{told['p99_before_ms']:.1f} ms", ""),
         (f"p99 in the {2 * CLOSE:g} s around the takeover", f"{told['p99_close_ms']:.1f} ms", ""),
@@ -96,6 +100,7 @@ def markdown(document: dict[str, Any]) -> str:
         ("p99 over the whole / before", f"{told['ratio_whole']:.2f}", f"< {RATIO:g}"),
         ("pointer to first output", f"{told['took_s']:.1f} s, at most {told['took_longest_s']:.1f} s", "10 s"),
         ("longest way of one update", f"{told['longest_ms']:.0f} ms", ""),
+        ("the same where a shape was compiled", f"{told['longest_other_ms']:.0f} ms", ""),
     ]
     lines = [
         "# Model swaps under load",
@@ -103,10 +108,10 @@ def markdown(document: dict[str, Any]) -> str:
         f"Machine: {where}. Broker ({load['broker']}), Redis, worker and reader share it.",
         f"Commit `{host['commit'][:12]}`{changed}. Date: {document['date']}. By `{document['command']}`.",
         "",
-        f"{load['rate']:,} updates/s over {load['stocks']:,} stocks{beside}, {settle} of it before the first swap. The",
-        f"pointer was moved {count} times, every {load['every']:g} s. Two of ten swaps lead to a network of another",
-        "width, which is compiled when it is first met and kept from then on. Times are from produce() to the record",
-        "in the hands of a read_committed reader, medians over the swaps.",
+        f"{load['rate']:,} updates/s over {load['stocks']:,} stocks{beside}, {settle} before the first swap. The",
+        f"pointer was moved {count} times, every {load['every']:g} s, among {SAME} versions of the same shape; then twice",
+        "to networks of another width, which are compiled when they are first met. Times are from produce() to the",
+        "record in the hands of a read_committed reader, medians over the swaps.",
         "",
         "| | measured | promised |",
         "|---|---|---|",
@@ -115,9 +120,9 @@ def markdown(document: dict[str, Any]) -> str:
         "| swap | took s | p99 before ms | around | whole | longest | memory MB | |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for number, swap in enumerate(swaps, start=1):
+    for number, swap in enumerate([*swaps, *document["other_shapes"]], start=1):
         numbers = [f"{swap[name]:.1f}" for name in ("took", "p99_before", "p99_close", "p99_whole", "longest")]
-        note = "compiled" if swap["first_of_its_shape"] else ""
+        note = "" if number <= count else "compiled"
         lines.append(f"| {number} | {' | '.join(numbers)} | {swap['resident'] / 1e6:.1f} | {note} |")
     return "\n".join(lines)
 

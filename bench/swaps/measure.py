@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 BEFORE, AFTER, CLOSE = 5.0, 2.0, 1.0  # seconds of the windows
 SETTLE = 120.0  # before the first swap: the texts of 65,536 times are cached, which takes 65 s and some 13 MB
-SAME, OTHER = 3, (24, 48)  # versions of the shipped shape, and of other widths: those are compiled when first met
+SAME = 3  # versions of the shipped shape, which take turns
+OTHER = (24, 48)  # widths of two more, which are met once at the end: they have to be compiled
 _TOLD = re.compile(rb'"ts":"([^"]+)".*"model":"([^"]+)"')
 
 
@@ -53,8 +54,7 @@ class Load:
 class Swap:
     """One of them. Milliseconds; seconds for `took`; bytes for `resident`, measured just before it."""
 
-    first_of_its_shape: bool
-    took: float = 0.0  # from the pointer to the first output
+    took: float  # from the pointer to the first output
     p99_before: float = 0.0
     p99_whole: float = 0.0
     p99_close: float = 0.0
@@ -74,9 +74,8 @@ class _Hand(threading.Thread):
 
     def run(self) -> None:
         start, self.at_start = time.monotonic() + self._load.settle, resident(self._worker.pid)
-        for number in range(self._load.swaps):
+        for number, name in enumerate(self._names):
             time.sleep(max(0.0, start + number * self._load.every - time.monotonic()))
-            name = self._names[number % len(self._names)]
             self.resident.append(resident(self._worker.pid))
             versions.activate(self._folder, name)
             self.moved.append((time.monotonic_ns(), name))
@@ -96,7 +95,7 @@ def measure(load: Load) -> dict[str, Any]:
     market = Market(load.stocks, load.rate)
     with Ground(load.broker) as ground:
         folder = ground.folder / "models"
-        made, names = _versions(folder)
+        made, names = _versions(folder, load.swaps)
         versions.activate(folder, "start")
         if load.shadow:
             versions.shadow(folder, "shadow")
@@ -110,7 +109,7 @@ def measure(load: Load) -> dict[str, Any]:
             progress.close()
             with Reader(ground) as reader:
                 time.sleep(1)  # its first fetches are out
-                seconds = load.settle + load.swaps * load.every + BEFORE
+                seconds = load.settle + len(names) * load.every + BEFORE
                 count = int(load.rate * seconds)
                 hand = _Hand(load, folder, names, worker)
                 hand.start()
@@ -123,28 +122,28 @@ def measure(load: Load) -> dict[str, Any]:
     told = [(at, match[1], match[2].decode()) for at, value in reader.seen if (match := _TOLD.search(value))]
     if len(told) != count or {ts for _, ts, _ in told} != sent.keys():
         raise RuntimeError(f"{count} updates sent, {len(told)} predictions seen")
-    if metrics['downtick_model_swaps_total{outcome="activated"}'] != load.swaps:
-        raise RuntimeError(f"{load.swaps} pointers written, {metrics} swaps")
-    swaps = _swaps(hand, told, sent, made)
+    taken = metrics['downtick_model_swaps_total{outcome="activated"}']
+    if taken != len(names):
+        raise RuntimeError(f"{len(names)} pointers written, {taken:.0f} swaps")
+    swaps = [asdict(swap) for swap in _swaps(hand, told, sent, made)]
     return {
         "load": asdict(load),
         "updates": count,
-        "swaps": [asdict(swap) for swap in swaps],
-        "grown": at_end - hand.resident[0],
+        "swaps": swaps[: load.swaps],
+        "other_shapes": swaps[load.swaps :],
+        "grown": hand.resident[load.swaps] - hand.resident[0],
+        "grown_by_other_shapes": at_end - hand.resident[load.swaps],
         "settling": hand.resident[0] - hand.at_start,
     }
 
 
-def _versions(folder: Path) -> tuple[dict[str, str], list[str]]:
+def _versions(folder: Path, swaps: int) -> tuple[dict[str, str], list[str]]:
     """The version of each folder, and the folders in the order of the swaps."""
     same = [f"same-{number}" for number in range(SAME)]
     made = {name: variant(folder / name, seed=seed) for seed, name in enumerate([*same, "start", "shadow"])}
     other = {f"wide-{units}": units for units in OTHER}
     made |= {name: variant(folder / name, seed=units, units=units) for name, units in other.items()}
-    # Mostly the everyday case, the same shape again; another shape in between, and back.
-    first, second, third = same
-    wide, wider = other
-    return made, [first, second, third, first, wide, second, third, first, second, wider]
+    return made, [*(same[number % SAME] for number in range(swaps)), *other]
 
 
 def _swaps(hand: _Hand, told: list[tuple[int, bytes, str]], sent: dict[bytes, int], made: dict[str, str]) -> list[Swap]:
@@ -152,12 +151,10 @@ def _swaps(hand: _Hand, told: list[tuple[int, bytes, str]], sent: dict[bytes, in
     arrived = np.array([at for at, _, _ in told])
     order = produced.argsort()
     produced, ms = produced[order], (arrived - produced)[order] / 1e6
-    found, seen = [], set[str]()
+    found = []
     for (moved, name), resident_before in zip(hand.moved, hand.resident, strict=True):
         taken = min(at for at, _, version in told if version == made[name] and at > moved)
-        swap = Swap(first_of_its_shape=name.startswith("wide") and name not in seen, resident=resident_before)
-        seen.add(name)
-        swap.took = (taken - moved) / 1e9
+        swap = Swap(took=(taken - moved) / 1e9, resident=resident_before)
         before = _within(produced, ms, moved - BEFORE * 1e9, moved)
         whole = _within(produced, ms, moved, taken + AFTER * 1e9)
         close = _within(produced, ms, taken - CLOSE * 1e9, taken + CLOSE * 1e9)
