@@ -1,7 +1,7 @@
 """Fitting: the one training loop, for one process or several.
 
-    examples ──► tf.data: windows and features, batch by batch ──► one compiled step: losses, gradients, Adam
-                                                        several processes: each a share of the batch, gradients summed
+    examples ──► tf.data: windows and features, batch by batch ──► one compiled step (step.py)
+                                                     several processes: each a share of the batch, gradients summed
 
 Windows are cut out of the series as they are needed and never stand in memory together. The two losses are divided by
 what they are before anything is learnt (the base rate's entropy, the naive forecast's loss), so that both heads start
@@ -23,7 +23,8 @@ from model import evaluation, network
 from model.evaluation import Answers
 from model.features import features
 from model.forward import forward_for, padded
-from model.runtime import keras, tensorflow
+from model.runtime import tensorflow
+from model.step import step_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -187,34 +188,19 @@ class _Member:
         averaging: float,
         share: Share,
     ) -> None:
-        k, tf = keras(), tensorflow()
         self.inputs, self.architecture = train.inputs, architecture.model_copy(update={"members": 1})
         self.best: _Best | None = None
         self.ends: list[Progress] = []
         self.batches = -(-len(train) // batch)
-        self._train, self._batch, self._share, self._averaging = train, batch, share, averaging
+        self._train, self._batch, self._share = train, batch, share
         self._answers = _answers(train)
         self._random = np.random.default_rng(seed)
-        k.utils.set_random_seed(seed)
-        self._network = network.build(train.inputs, self.architecture)
-        self._variables = self._network.trainable_variables
-        self._average = [tf.Variable(variable.value) for variable in self._variables]
-        self._optimizer = k.optimizers.Adam(learning_rate)
-        self._optimizer.build(self._variables)
-        self._sums, self._steps = tf.Variable(tf.zeros(2)), tf.Variable(0.0)
-        self._step = self._compiled()
+        self._step = step_for(train.inputs, self.architecture)
+        self._step.begin(seed, _loss_units(self._answers), learning_rate=learning_rate, averaging=averaging)
 
     def weights(self) -> network.Arrays:
         """A copy of what would be kept now."""
-        if not self._averaging:
-            return network.get_weights(self._network, self.architecture)
-        own = [variable.numpy() for variable in self._variables]
-        for variable, average in zip(self._variables, self._average, strict=True):
-            variable.assign(average)
-        found = network.get_weights(self._network, self.architecture)
-        for variable, value in zip(self._variables, own, strict=True):
-            variable.assign(value)
-        return found
+        return self._step.weights()
 
     def epoch(self, number: int, of: int, report: Callable[[Progress], None]) -> tuple[float, float]:
         """Go once through the data; gives the mean losses of flag and change."""
@@ -226,13 +212,12 @@ class _Member:
             tf.TensorSpec((4, size), tf.float32),
         )
         data = tf.data.Dataset.from_generator(lambda: self._batches(order, size), output_signature=signature)
-        told = time.monotonic()
-        self._sums.assign([0.0, 0.0])
+        told, before = time.monotonic(), self._step.losses()
         for done, (x, answers) in enumerate(data.prefetch(8), 1):
-            self._step(x, answers)
+            self._step(x, answers, self._share.add)
             if done == self.batches or time.monotonic() - told >= TOLD_SECONDS:
                 told = time.monotonic()
-                flag, change = (self._sums.numpy() / done).tolist()
+                flag, change = ((self._step.losses() - before) / done).tolist()
                 if not np.isfinite(flag + change):
                     raise CannotFit(
                         f"the loss is not a number after {done} batches of epoch {number}: the network ran away; train "
@@ -259,42 +244,6 @@ class _Member:
             filled = np.zeros((4, size), np.float32)
             filled[:, : len(mine)] = answers[:, rank::workers]
             yield padded(x, size), filled
-
-    def _compiled(self) -> Callable[[Any, Any], None]:
-        """One step of training. With several processes, gradients are summed between its two halves."""
-        k, tf = keras(), tensorflow()
-        huber = k.losses.Huber(1.0, reduction="none")
-        units = _loss_units(self._answers)
-
-        def gradients(x: Any, answers: Any) -> list[Any]:
-            with tf.GradientTape() as tape:
-                out = self._network(x, training=True)
-                flag = tf.nn.sigmoid_cross_entropy_with_logits(answers[0], out["logit"][:, 0])
-                # Huber and not MSE: steps of prices have heavy tails, and one crash day must not steer the forecast.
-                change = huber(answers[2][:, None], out["change"])
-                losses = tf.stack([tf.reduce_sum(flag * answers[1]), tf.reduce_sum(change * answers[3])]) / units
-                total = tf.reduce_sum(losses)
-            return [losses, *tape.gradient(total, self._variables)]
-
-        def apply(losses: Any, *found: Any) -> None:
-            self._optimizer.apply(found, self._variables)
-            self._sums.assign_add(losses)
-            if self._averaging:
-                self._steps.assign_add(1.0)
-                # Young averages forget faster, or they would remember the initial weights.
-                decay = tf.minimum(self._averaging, self._steps / (10.0 + self._steps))
-                for average, variable in zip(self._average, self._variables, strict=True):
-                    average.assign(decay * average + (1 - decay) * variable)
-
-        if self._share.add is None:
-            whole: Callable[[Any, Any], None] = tf.function(lambda x, a: apply(*gradients(x, a)), jit_compile=True)
-            return whole
-        first, second, add = (
-            tf.function(gradients, jit_compile=True),
-            tf.function(apply, jit_compile=True),
-            self._share.add,
-        )
-        return lambda x, answers: second(*add(first(x, answers)))
 
 
 def _answers(train: Examples) -> NDArray[np.float32]:

@@ -66,9 +66,12 @@ def build(inputs: Inputs, architecture: Architecture) -> Any:
 
 def get_weights(network: Any, architecture: Architecture) -> Arrays:
     """One member's weights by name, float32, with a first axis of one."""
-    layers = (*_BODY[architecture.kind], *_HEADS)
-    found = [w for layer in layers for w in network.get_layer(layer).get_weights()]
-    return {name: np.asarray(w, np.float32)[None] for name, w in zip(_names(architecture), found, strict=True)}
+    return named(network.get_weights(), architecture)
+
+
+def named(weights: Sequence[Any], architecture: Architecture) -> Arrays:
+    """The same of arrays in the order of `build(...).get_weights()`: layer after layer, body first."""
+    return {name: np.asarray(w, np.float32)[None] for name, w in zip(_names(architecture), weights, strict=True)}
 
 
 def set_weights(network: Any, architecture: Architecture, weights: Arrays, member: int = 0) -> None:
