@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MANIFEST, WEIGHTS, GOLDEN = "bundle.json", "weights.npz", "golden.npz"
 LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are below 100 kB
 MOST_COMMAS = 20_000  # in a manifest: each entry may be a fault of its own, and pydantic keeps a kilobyte of each
+MOST_WORK = 2**27  # multiplications a window; the network that ships takes a thousandth of it
 _END = struct.Struct("<4s4H2LH")  # the end of a zip file: signature, disks and entries, size of the directory, …
 # What zipfile and NumPy raise on bytes that are no archive and no array; brackets without end are a TokenError.
 _UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, SyntaxError, TokenError)
@@ -76,6 +77,8 @@ def load(path: Path) -> Bundle:
     manifest = _manifest(path, content[MANIFEST])
     if not manifest.version or manifest.files.keys() != {WEIGHTS, GOLDEN}:
         raise BadBundle(f"{path / MANIFEST}: must hold a version and the SHA-256 of {WEIGHTS} and {GOLDEN}")
+    if (work := _work(manifest)) > MOST_WORK:
+        raise BadBundle(f"{path / MANIFEST}: {work:,} multiplications a window, which takes too long even to verify")
     for name, digest in manifest.files.items():
         if hashlib.sha256(content[name]).hexdigest() != digest:
             raise BadBundle(f"{path / name}: its SHA-256 is not the one in {MANIFEST}: damaged, or of another bundle")
@@ -127,6 +130,13 @@ def weight_shapes(manifest: Manifest) -> Shapes:
     """Names, shapes and types of what weights.npz must hold."""
     dtype = np.dtype("<f4")
     return {name: (shape, dtype) for name, shape in network.shapes(manifest.inputs, manifest.network).items()}
+
+
+def _work(manifest: Manifest) -> int:
+    """Multiplications that one window takes: each weight once, those of an LSTM's body once a step."""
+    steps = manifest.window if manifest.network.kind == "lstm" else 1
+    shapes = network.shapes(manifest.inputs, manifest.network)
+    return sum(int(np.prod(shape)) * (steps if name.startswith("lstm") else 1) for name, shape in shapes.items())
 
 
 def golden_shapes(manifest: Manifest) -> Shapes:

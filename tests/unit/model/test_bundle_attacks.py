@@ -327,6 +327,34 @@ def test_changed_weights_with_a_right_checksum_are_refused_by_what_they_compute(
     assert "of the golden windows is off by" in refused(folder, computed)
 
 
+WORK: dict[str, dict[str, Any]] = {
+    "a wide one over many steps": {"window": 4096, "min_history": 4096, "network": {"kind": "lstm", "units": 1024}},
+    "many of them": {"window": 512, "min_history": 512, "network": {"kind": "lstm", "units": 256, "members": 16}},
+    "one of many inputs": {
+        "window": 4096,
+        "min_history": 4096,
+        "channels": [f"a{number}" for number in range(64)],
+        "network": {"kind": "dense", "units": 1024},
+    },
+}
+
+
+@pytest.mark.parametrize("case", WORK)
+def test_a_network_that_would_take_minutes_to_verify_is_refused_by_its_size(folder: Path, case: str) -> None:
+    seal(folder, **WORK[case])
+    line = refused(folder)
+    assert line.startswith("mine/bundle.json: ")
+    assert "multiplications a window, which takes too long even to verify" in line
+
+
+def test_the_largest_network_that_is_asked_for_is_far_below_that_size(folder: Path) -> None:
+    """32 steps of 16 channels, five networks of 64 units averaged: refused for its weights, not for its size."""
+    channels = ["value", *(f"value.mean{span}" for span in range(2, 17))]
+    large = {"kind": "lstm", "units": 64, "members": 5}
+    seal(folder, channels=channels, min_history=47, network=large)
+    assert refused(folder).startswith("mine/weights.npz: ")
+
+
 # --- manifests
 
 TEXTS: dict[str, bytes] = {
