@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -258,6 +259,16 @@ def sync(folder: Path) -> None:
 
 def _version(folder: Path) -> str:
     """The version of a bundle, or '' if it has none: such a one comes last and is told when it is loaded."""
+    try:
+        told = (folder / MANIFEST).stat()
+    except OSError:
+        return ""
+    return _version_read(folder, (told.st_ino, told.st_size, told.st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _version_read(folder: Path, _: tuple[int, ...]) -> str:
+    """Read once for each state of the file: a service asks every two seconds."""
     try:
         return bundle.read_manifest(folder).version
     except BadBundle:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model import versions
+from model import bundle, versions
 from model.bundle import BadBundle
 from model.predictor import DEFAULT_BUNDLE
 
@@ -60,6 +60,20 @@ def test_without_a_pointer_the_greatest_version_counts(models: Path) -> None:
     (models / "d").mkdir()
     (models / "d" / "bundle.json").write_text("{")
     assert versions.resolve(models) == models / "b"
+
+
+def test_manifests_are_read_again_only_when_they_change(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service without a pointer asks every two seconds."""
+    read: list[str] = []
+    whole = bundle.read_manifest
+    monkeypatch.setattr(bundle, "read_manifest", lambda folder: (read.append(folder.name), whole(folder))[1])
+    for _ in range(3):
+        assert versions.resolve(models) == models / "b"
+    assert sorted(read) == ["a", "b", "c"]
+    shutil.rmtree(models / "c")
+    put(models, "c", "2028-01-01T000000Z-000000")
+    assert versions.resolve(models) == models / "c"
+    assert sorted(read) == ["a", "b", "c", "c"]
 
 
 def test_the_pointer_counts_once_there_is_one(models: Path) -> None:
