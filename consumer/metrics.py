@@ -187,7 +187,8 @@ class ShadowMetrics:
 
 
 class Metrics:
-    """All of them, on a registry of their own. Writers: the engine thread. Readers: any."""
+    """All of them, on a registry of their own. Writers: the engine thread, and the watcher's for what it refuses.
+    Readers: any."""
 
     def __init__(self) -> None:  # noqa: C901  # a list, not a flow
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, read by nobody

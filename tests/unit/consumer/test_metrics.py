@@ -71,6 +71,20 @@ def test_a_total_shows_what_prometheus_clients_summary_would() -> None:
     assert shown(ours) == {name: value for name, value in shown(theirs).items() if "_created" not in name}
 
 
+def test_a_total_by_a_label_shows_what_prometheus_clients_summary_would_and_can_begin_anew() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    total = Total("error", "Error.", ours, "model", ("candidate", "active"))
+    summary = Summary("error", "Error.", ["model"], registry=theirs)
+    for model in ("candidate", "active"):
+        summary.labels(model)
+    total.add(3.0, 1, "active")
+    summary.labels("active").observe(3.0)
+    assert shown(ours) == {name: value for name, value in shown(theirs).items() if "_created" not in name}
+    total.reset()
+    assert set(shown(ours).values()) == {0}
+    assert len(shown(ours)) == 4
+
+
 def test_a_rolling_max_shows_the_peak_of_the_last_minute_at_least() -> None:
     registry = CollectorRegistry()
     ratio = RollingMax("used", "Used.", registry)
@@ -116,6 +130,15 @@ CONTRACT = {
     "downtick_forecast_abs_error": set(),
     "downtick_naive_abs_error": set(),
     "downtick_interval_hits_total": {"hit"},
+    "downtick_falling_squared_error": set(),
+    "downtick_model_swaps_total": {"outcome"},
+    "downtick_shadow_info": {"version"},
+    "downtick_shadow_candidates_total": {"outcome"},
+    "downtick_shadow_forecast_abs_error": {"model"},
+    "downtick_shadow_naive_abs_error": set(),
+    "downtick_shadow_interval_hits_total": {"model", "hit"},
+    "downtick_shadow_interval_width": {"model"},
+    "downtick_shadow_falling_squared_error": {"model"},
 }
 
 
@@ -123,7 +146,8 @@ def test_every_metric_of_the_contract_is_there_with_its_labels_and_a_line_of_hel
     metrics = Metrics()
     metrics.consumer_lag.labels("0").set(1)
     metrics.breaker_open.labels("0").set(1)
-    metrics.model_info.labels("v1").set(1)
+    metrics.show_model("v1")
+    metrics.shadow.info.labels("v2").set(1)
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         assert family.documentation, family.name

@@ -118,6 +118,29 @@ def test_windows_are_those_of_a_deque_for_each_stock(batches: list[Batch], reach
         assert history.falling_stocks == sum(naive[stock][-1] < 0 for stock in history.stocks)
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(-99, 99)), max_size=12), max_size=6),
+    st.integers(1, 4),
+)
+def test_an_earlier_record_is_the_stocks_own_of_so_many_updates_before(batches: list[Batch], steps: int) -> None:
+    history = History(steps + 1, 1, 8)
+    naive: dict[str, list[int]] = defaultdict(list)
+    for batch in batches:
+        new = updates(history, batch)
+        expected: dict[str, list[int]] = defaultdict(list)
+        for stock, value in batch:
+            naive[stock].append(value)
+            expected[stock].append(naive[stock][-1 - steps] if len(naive[stock]) > steps else 0)
+        names = [*history.stocks, *new.fresh]
+        grouped = [one for row in sorted(set(new.row.tolist())) for one in expected[names[row]]]
+        asked = (new.index > steps).nonzero()[0]
+        found = history.earlier(new, entries(new), asked, steps)
+        assert found["values"][:, 0].tolist() == np.array(grouped, float)[asked].tolist()
+        assert (found["index"] == new.index[asked] - steps).all()
+        history.fold(new, entries(new))
+
+
 def test_only_the_wanted_windows_are_gathered_and_none_is_fine() -> None:
     history = History(REACH, 1, DEPTH)
     new = updates(history, [("A", 1), ("A", 2), ("B", 3)])
