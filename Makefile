@@ -45,6 +45,9 @@ quality: quality-acl18 quality-regime quality-forecast quality-synthetic ## how 
 quality-%: setup
 	$(BIN)/python -m bench.quality $*
 
+streaming: setup ## training on more windows than memory holds: about ten minutes
+	$(BIN)/python -m bench.streaming
+
 swaps: setup ## fifty model changes under load: memory, and the stream beside them; 11 minutes, nothing beside it
 	$(BIN)/python -m bench.swaps
 
@@ -61,4 +64,4 @@ lock: ## renew the locked dependencies, hashes included
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
-.PHONY: help setup demo test check format bench quality swaps kills bundle lock
+.PHONY: help setup demo test check format bench quality streaming swaps kills bundle lock

@@ -19,6 +19,8 @@ def extra(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise MissingExtra(_told(name.partition(".")[0])) from error
+    except OSError as error:  # LightGBM's wheel wants the system's OpenMP
+        raise MissingExtra(f"{name} cannot be loaded: {error}; on Debian: apt-get install libgomp1") from error
 
 
 def require(names: tuple[str, ...] = EVALUATION) -> None:
