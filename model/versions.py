@@ -195,6 +195,7 @@ def _folders(path: Path) -> list[Path]:
             Path(entry.path)
             for entry in os.scandir(path)
             if _NAME.fullmatch(entry.name)
+            and entry.name not in {CURRENT, SHADOW}
             and entry.is_dir(follow_symlinks=False)
             and os.path.lexists(Path(entry.path) / MANIFEST)
         )
@@ -234,6 +235,10 @@ def _lines(path: Path, pointer: str) -> list[str]:
 
 
 def _write(path: Path, pointer: str, names: list[str]) -> None:
+    if (path / pointer).is_dir():
+        raise BadPointer(
+            f"{path / pointer}: is a folder, where the pointer of that name belongs: call it something else"
+        )
     scratch = path / f".{pointer}-{secrets.token_hex(4)}"
     try:
         # As any file of this user's, not as a temporary one: the service may be another user.

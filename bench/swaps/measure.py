@@ -98,7 +98,7 @@ def measure(load: Load) -> dict[str, Any]:
         made, names = _versions(folder, load.swaps)
         versions.activate(folder, "start")
         if load.shadow:
-            versions.shadow(folder, "shadow")
+            versions.shadow(folder, "candidate")
         ground.environ["DOWNTICK_MODEL__PATH"] = str(folder)
         topic, servers = ground.settings.kafka.input_topic, ground.bootstrap_servers()
         progress = Progress(ground)
@@ -140,7 +140,7 @@ def measure(load: Load) -> dict[str, Any]:
 def _versions(folder: Path, swaps: int) -> tuple[dict[str, str], list[str]]:
     """The version of each folder, and the folders in the order of the swaps."""
     same = [f"same-{number}" for number in range(SAME)]
-    made = {name: variant(folder / name, seed=seed) for seed, name in enumerate([*same, "start", "shadow"])}
+    made = {name: variant(folder / name, seed=seed) for seed, name in enumerate([*same, "start", "candidate"])}
     other = {f"wide-{units}": units for units in OTHER}
     made |= {name: variant(folder / name, seed=units, units=units) for name, units in other.items()}
     return made, [*(same[number % SAME] for number in range(swaps)), *other]

@@ -153,6 +153,15 @@ def test_a_pointer_that_is_no_plain_file_is_refused_and_not_waited_for(models: P
     assert why in told(lambda: versions.resolve(models), models)
 
 
+def test_a_folder_in_the_pointers_place_is_told_and_never_counts(models: Path) -> None:
+    put(models, "shadow", "2030-01-01T000000Z-000000")
+    assert versions.resolve(models) == models / "b"
+    assert "where the pointer of that name belongs" in told(lambda: versions.shadow(models, "a"), models)
+    put(models, "current", "2031-01-01T000000Z-000000")
+    for action in (lambda: versions.resolve(models), lambda: versions.activate(models, "a")):
+        assert told(action, models) == "models/current: is not a file"
+
+
 def test_a_pointer_may_be_a_link_within_the_folder_as_a_config_map_makes_it(models: Path) -> None:
     (models / "..data").mkdir()
     (models / "..data" / "current").write_text("a\n")
