@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.features import CUT
 from model.runtime import tensorflow
 
 if TYPE_CHECKING:
@@ -41,9 +42,13 @@ class Forward:
         self.traces = 0  # grows only when something new is compiled
 
     def fold(self, weights: Arrays) -> tuple[Any, ...]:
-        """The weights as `__call__` wants them: five arrays for an LSTM, six for a dense network, members first."""
+        """The weights as `__call__` wants them: of the body, the heads and, last, the direct path; members first."""
         members = np.float32(self._architecture.members)
-        head = np.concatenate([weights["falling_kernel"] * np.float32(0.5), weights["change_kernel"]], axis=2) / members
+
+        def both(end: str) -> NDArray[np.float32]:
+            halved = weights[f"falling_{end}"] * np.float32(0.5)
+            return np.asarray(np.concatenate([halved, weights[f"change_{end}"]], axis=2) / members)
+
         head_bias = np.hstack([weights["falling_bias"] * np.float32(0.5), weights["change_bias"]]) / members
         if self._architecture.kind == "lstm":
             u = self._architecture.units
@@ -52,7 +57,9 @@ class Forward:
             body = [weights[f"lstm_{part}"][..., order] * halve for part in ("kernel", "recurrent", "bias")]
         else:
             body = [weights[f"{layer}_{part}"] for layer in ("first", "second") for part in ("kernel", "bias")]
-        return tuple(tensorflow().constant(array) for array in (*body, head, head_bias))
+        # The direct paths of all members are one: they are linear.
+        direct = [both("direct_kernel").sum(axis=0)] if self._architecture.direct else []
+        return tuple(tensorflow().constant(array) for array in (*body, both("kernel"), head_bias, *direct))
 
     def compile(self, size: int, folded: tuple[Any, ...]) -> Any:
         """The compiled function for `size` rows; compiles at the first call (0.2 s), later ones return it at once."""
@@ -82,10 +89,13 @@ class Forward:
         self.traces += 1  # Python runs this body once per trace
         tf = tensorflow()
         member = self._lstm if self._architecture.kind == "lstm" else self._dense
-        *body, head, head_bias = folded
+        path = folded[-1] if self._architecture.direct else None
+        *body, head, head_bias = folded[:-1] if self._architecture.direct else folded
         out = sum(
             member(x, *(array[k] for array in body)) @ head[k] + head_bias[k] for k in range(self._architecture.members)
         )
+        if path is not None:
+            out += tf.reshape(tf.clip_by_value(x, -CUT, CUT), (x.shape[0], -1)) @ path
         half_logit, change = tf.unstack(tf.transpose(out))
         return tf.stack([0.5 + 0.5 * tf.tanh(half_logit), change])
 

@@ -33,6 +33,10 @@ class Architecture(_Part):
         le=1024,
         description="of the LSTM, or of each dense layer",
     )
+    direct: bool = Field(
+        default_factory=lambda known: known.get("kind") == "lstm",
+        description="whether the heads also see the window itself, through a linear path beside the network",
+    )
     members: int = Field(default=1, ge=1, le=16, description="networks whose logits and changes are averaged")
 
 

@@ -6,6 +6,10 @@
 
 The linear head starts at zero, so an untrained network is the naive forecast: the next value is the last one. A model
 may be several such networks, trained from different seeds, whose logits and changes are averaged.
+
+Beside the LSTM a linear path leads from the flattened window straight to both heads (`direct`), and starts at zero too.
+Much of what there is to know is a weighted sum of the last values, which the gates, saturated by levels of up to
+twenty scales, do not pass: with the path the flag is as good as the best of its rivals (bench/results/regime.md).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.features import CUT
 from model.runtime import keras
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, NDArray[np.float32]]
 _BODY = {"lstm": ("lstm",), "dense": ("first", "second")}
 _HEADS = ("falling", "change")
+_DIRECT = tuple(f"{head}_direct" for head in _HEADS)
 
 
 def shapes(inputs: Inputs, architecture: Architecture) -> dict[str, tuple[int, ...]]:
@@ -42,7 +48,10 @@ def shapes(inputs: Inputs, architecture: Architecture) -> dict[str, tuple[int, .
             "second_kernel": (units, units),
             "second_bias": (units,),
         }
-    heads = {"falling_kernel": (units, 1), "falling_bias": (1,), "change_kernel": (units, 1), "change_bias": (1,)}
+    ends: dict[str, tuple[int, ...]] = {"kernel": (units, 1), "bias": (1,)}
+    if architecture.direct:
+        ends["direct_kernel"] = (inputs.window * channels, 1)
+    heads = {f"{head}_{end}": shape for head in _HEADS for end, shape in ends.items()}
     return {name: (architecture.members, *shape) for name, shape in {**body, **heads}.items()}
 
 
@@ -60,6 +69,15 @@ def build(inputs: Inputs, architecture: Architecture) -> Any:
             memory = k.layers.Dense(architecture.units, activation="relu", name=name)(memory)
     logit = k.layers.Dense(1, name="falling")(memory)
     change = k.layers.Dense(1, kernel_initializer="zeros", name="change")(memory)
+    if architecture.direct:
+        # A split in the window shows as levels of hundreds of scales: gates saturate there, a sum would not.
+        flat = k.layers.Flatten(name="levels")(k.ops.clip(window, -CUT, CUT))
+        logit, change = (
+            k.layers.Add(name=f"{name}_sum")(
+                [head, k.layers.Dense(1, use_bias=False, kernel_initializer="zeros", name=name)(flat)]
+            )
+            for name, head in zip(_DIRECT, (logit, change), strict=True)
+        )
     falling = k.layers.Activation("sigmoid", name="probability")(logit)
     return k.Model(window, {"falling": falling, "logit": logit, "change": change}, name="downtick")
 
@@ -76,8 +94,8 @@ def named(weights: Sequence[Any], architecture: Architecture) -> Arrays:
 
 def set_weights(network: Any, architecture: Architecture, weights: Arrays, member: int = 0) -> None:
     """Give a network of `build` the weights of a member."""
-    for layer in (*_BODY[architecture.kind], *_HEADS):
-        names = [name for name in _names(architecture) if name.startswith(f"{layer}_")]
+    for layer in _layers(architecture):
+        names = [name for name in _names(architecture) if name.rpartition("_")[0] == layer]
         network.get_layer(layer).set_weights([weights[name][member] for name in names])
 
 
@@ -88,13 +106,14 @@ def stack(members: Sequence[Arrays]) -> Arrays:
 
 def rescale(weights: Arrays, *, slope: float, intercept: float, shrink: float) -> Arrays:
     """Weights whose logit is `slope` * logit + `intercept` and whose change is `shrink` * change, averages included."""
-    return {
-        **weights,
-        "falling_kernel": weights["falling_kernel"] * np.float32(slope),
-        "falling_bias": weights["falling_bias"] * np.float32(slope) + np.float32(intercept),
-        "change_kernel": weights["change_kernel"] * np.float32(shrink),
-        "change_bias": weights["change_bias"] * np.float32(shrink),
+    factors = {"falling": np.float32(slope), "change": np.float32(shrink)}
+    scaled = {
+        name: array * factors[name.partition("_")[0]]
+        for name, array in weights.items()
+        if name.partition("_")[0] in factors
     }
+    scaled["falling_bias"] = scaled["falling_bias"] + np.float32(intercept)
+    return {**weights, **scaled}
 
 
 def run(
@@ -120,4 +139,9 @@ def _names(architecture: Architecture) -> list[str]:
     """Names of one network's weights, body first, in Keras's order."""
     parts = ("kernel", "recurrent", "bias") if architecture.kind == "lstm" else ("kernel", "bias")
     body = [f"{layer}_{part}" for layer in _BODY[architecture.kind] for part in parts]
-    return body + [f"{layer}_{part}" for layer in _HEADS for part in ("kernel", "bias")]
+    heads = [[f"{head}_kernel", f"{head}_bias", f"{head}_direct_kernel"] for head in _HEADS]
+    return body + [name for head in heads for name in head[: 3 if architecture.direct else 2]]
+
+
+def _layers(architecture: Architecture) -> tuple[str, ...]:
+    return (*_BODY[architecture.kind], *_HEADS, *(_DIRECT if architecture.direct else ()))

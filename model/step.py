@@ -42,9 +42,11 @@ class Step:
         self._huber = k.losses.Huber(1.0, reduction="none")
         self._units, self._sums = tf.Variable(tf.ones(2)), tf.Variable(tf.zeros(2))
         self._averaging, self._steps = tf.Variable(0.0), tf.Variable(0.0)
-        self._gradients = tf.function(self._differentiate, jit_compile=True)
-        self._apply = tf.function(self._move, jit_compile=True)
-        self._whole = tf.function(lambda x, answers: self._move(*self._differentiate(x, answers)), jit_compile=True)
+        self._gradients = tf.function(self._differentiate, jit_compile=True, autograph=False)
+        self._apply = tf.function(self._move, jit_compile=True, autograph=False)
+        self._whole = tf.function(
+            lambda x, answers: self._move(*self._differentiate(x, answers)), jit_compile=True, autograph=False
+        )
 
     def begin(self, seed: int, units: NDArray[np.float32], *, learning_rate: float, averaging: float) -> None:
         """Start over with the initial weights of a seed.
