@@ -44,6 +44,8 @@ CANDIDATES = (
     Network(("value.return",), units=8),
     Network(averaging=0),
     Network(("value.return",), averaging=0),
+    Network(direct=False),
+    Network(("value.return",), direct=False),
     Network(learning_rate=3e-4),
     Network(("value.return",), learning_rate=3e-4),
 )

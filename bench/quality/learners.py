@@ -36,20 +36,25 @@ class Network:
     units: int = 32
     averaging: float = AVERAGING
     learning_rate: float = LEARNING_RATE
+    direct: bool = True  # of an LSTM
     window: int = 32
 
     def __str__(self) -> str:
         width = "100-100-1" if self.kind == "dense" else str(self.units)
         averaged = "" if self.averaging else ", weights not averaged"
+        alone = "" if self.direct else ", no linear path"
         slowly = f", learning rate {self.learning_rate:g}" if self.learning_rate != LEARNING_RATE else ""
-        return f"{self.kind}({width}) of {' '.join(self.channels)}{averaged}{slowly}"
+        return f"{self.kind}({width}) of {' '.join(self.channels)}{averaged}{slowly}{alone}"
 
     @property
     def inputs(self) -> Inputs:
         return Inputs(self.window, self.channels)
 
     def architecture(self, members: int = 1) -> Architecture:
-        return Architecture.model_validate({"kind": self.kind, "units": self.units, "members": members})
+        direct = self.direct and self.kind == "lstm"
+        return Architecture.model_validate(
+            {"kind": self.kind, "units": self.units, "direct": direct, "members": members}
+        )
 
     def fit(
         self,

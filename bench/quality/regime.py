@@ -40,6 +40,7 @@ DENSE = Network(kind="dense", units=100)
 # What fit offers; the default is the first, unless validation says otherwise by more than its own noise.
 VARIANTS: dict[str, tuple[Network, int]] = {
     "the default": (OURS, 1),
+    "without the linear path": (Network(direct=False), 1),
     "three networks averaged": (OURS, 3),
     "weights not averaged": (Network(averaging=0), 1),
     "weights averaged over longer, .999": (Network(averaging=0.999), 1),
