@@ -62,11 +62,30 @@ def table() -> Table:
 
 @cache
 def parts(inputs: Inputs) -> tuple[Examples, Examples, Examples]:
-    """Train, validation, test: those with a label."""
-    borders = (table().time_of(FROM[0]), table().time_of(FROM[1]))
-    found = split(table(), RULE, inputs, borders)
-    train, validation, test = (part.take(np.isfinite(part.label)) for part in (found.train, *held_out(found)))
-    return train, validation, test
+    """Train, validation, test: those with a label; of the held-out ones, those that every variant's reach allows."""
+    found = split(table(), RULE, inputs, _borders())
+    validation, test = (part.take(_asked(part, keys)) for part, keys in zip(held_out(found), _common(), strict=True))
+    return found.train.take(np.isfinite(found.train.label)), validation, test
+
+
+@cache
+def _common() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which stock and time the rows of validation and test have that the farthest-reaching variant has too."""
+    farthest = max((variant.inputs for variant, _ in VARIANTS.values()), key=lambda inputs: inputs.reach)
+    validation, test = held_out(split(table(), RULE, farthest, _borders()))
+    return _keys(validation), _keys(test)
+
+
+def _asked(part: Examples, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.isfinite(part.label) & np.isin(_keys(part), keys)
+
+
+def _keys(part: Examples) -> NDArray[np.int64]:
+    return part.stock * 2**48 + part.time
+
+
+def _borders() -> tuple[int, int]:
+    return table().time_of(FROM[0]), table().time_of(FROM[1])
 
 
 def network(chosen: Network, members: int, seed: int) -> Said:
@@ -97,10 +116,12 @@ def slope() -> Said:
 
 def shipped() -> Said:
     """The bundle in the package, through the Predictor that the service runs."""
-    borders = (table().time_of(FROM[0]), table().time_of(FROM[1]))
-    found = loaded(Path(predictor.DEFAULT_BUNDLE), table(), RULE, borders)
-    both = zip((found.validation, found.test), held_out(split(table(), RULE, OURS.inputs, borders)), strict=True)
-    validation, test = (said.probability[np.isfinite(part.label)].astype(np.float64) for said, part in both)
+    found = loaded(Path(predictor.DEFAULT_BUNDLE), table(), RULE, _borders())
+    own = held_out(split(table(), RULE, OURS.inputs, _borders()))
+    validation, test = (
+        said.probability[_asked(part, keys)].astype(np.float64)
+        for said, part, keys in zip((found.validation, found.test), own, _common(), strict=True)
+    )
     return validation, test
 
 
