@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +44,16 @@ def host(packages: Sequence[str]) -> dict[str, Any]:
 def output(command: Sequence[str]) -> str:
     """What a command says on stdout, whatever its exit code."""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def publish(name: str, document: Mapping[str, Any], page: str, out: Path | None) -> None:
+    """Print the page; with a folder, also write NAME.json and NAME.md into it."""
+    print(page)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        (out / f"{name}.md").write_text(page + "\n", encoding="utf-8")
+        say(f"written to {out}")
 
 
 def say(text: str) -> None:

@@ -7,16 +7,14 @@ process grew.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-from bench.machine import ROOT, host, say
+from bench.machine import ROOT, host, publish, say
 from model.dataset import Series, Table
 from model.examples import make
 from model.fit import Progress, fit
@@ -79,9 +77,7 @@ def main() -> int:
         "",
         f"The windows would be {windows / grown:,.0f} times that growth.",
     ]
-    (ROOT / "bench" / "results" / "streaming.json").write_text(json.dumps(found, indent=2) + "\n")
-    Path(ROOT / "bench" / "results" / "streaming.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    publish("streaming", found, "\n".join(lines), ROOT / "bench" / "results")
     return 0
 
 

@@ -183,9 +183,7 @@ def _forecast_row(
         note=note,
         rows=int(used.sum()),
         scores={metric: Number.of(draws) for metric, draws in found.items()},
-        against={}
-        if name == "bundle"
-        else {metric: Number.of(draws.minus(found[metric])) for metric, draws in own_found.items()},
+        against=_against(name, own_found, found),
         absolute=None if name == "bundle" else _tested(errors["own"] - errors["this"], units),
         squared=None if name == "bundle" else _tested(errors["own"] ** 2 - errors["this"] ** 2, units),
     )
@@ -205,17 +203,21 @@ def _interval_row(
     used = np.isfinite(low) & np.isfinite(high)
     boot, truth = compared.boot(used), compared.change[used]
     found = _ends(boot, truth, low[used], high[used], level)
-    against = _ends(boot, truth, own[0][used], own[1][used], level)
     return Row(
         name=name,
         title=title,
         note=note,
         rows=int(used.sum()),
         scores={metric: Number.of(draws) for metric, draws in found.items()},
-        against={}
-        if name == "bundle"
-        else {metric: Number.of(draws.minus(found[metric])) for metric, draws in against.items()},
+        against=_against(name, _ends(boot, truth, own[0][used], own[1][used], level), found),
     )
+
+
+def _against(name: str, own: dict[str, Draws], found: dict[str, Draws]) -> dict[str, Number]:
+    """The bundle's scores on a row's own rows less that row's; none for the bundle itself."""
+    if name == "bundle":
+        return {}
+    return {metric: Number.of(draws.minus(found[metric])) for metric, draws in own.items()}
 
 
 def _ends(

@@ -39,7 +39,7 @@ LARGEST_CHANGE = 32.0  # targets are cut to this many scales in training: a stoc
 TOLD_SECONDS = 0.2  # between reports within an epoch
 EPOCHS, PATIENCE, BATCH, LEARNING_RATE = 30, 4, 256, 0.001
 # Of the weights, per batch. The last few batches leave a trace in the bias of the flag: without averaging its mean was
-# off by up to a hundredth from seed to seed (bench/results/regime.md).
+# off by up to a hundredth from seed to seed (docs/decisions/training.md).
 AVERAGING = 0.99
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.machine import ROOT, host, say
+from bench.machine import ROOT, host, publish, say
 from bench.quality import acl18, forecast, pages, regime, synthetic
 
 if TYPE_CHECKING:
@@ -68,13 +67,7 @@ def main() -> int:
         "replicates": args.replicates,
         **found,
     }
-    text = "\n".join([*page(document), *pages.foot(document), ""])
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / f"{args.part}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (args.out / f"{args.part}.md").write_text(text, encoding="utf-8")
-        say(f"written to {args.out}")
+    publish(args.part, document, "\n".join([*page(document), *pages.foot(document)]), args.out)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import statistics
 import sys
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.machine import ROOT, say
+from bench.machine import ROOT, publish, say
 from bench.swaps.measure import AFTER, BEFORE, CLOSE, OTHER, SAME, SETTLE, Load, measure
 from bench.throughput.report import machine
 
@@ -47,13 +46,7 @@ def main() -> int:
         "summary": summary(found),
         **found,
     }
-    page = markdown(document)
-    print(page)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "swaps.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (args.out / "swaps.md").write_text(page + "\n", encoding="utf-8")
-        say(f"written to {args.out}")
+    publish("swaps", document, markdown(document), args.out)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.machine import publish, say
 from bench.throughput import report
 from bench.throughput.backlog import ceiling, naive, service
 from bench.throughput.ground import ROOT, Missing
@@ -114,11 +114,6 @@ def _measure(args: argparse.Namespace, notes: list[str]) -> Runs:
     return runs
 
 
-def say(text: str) -> None:
-    """Progress goes to stderr; stdout is the result's."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -153,13 +148,7 @@ def main() -> int:
         "runs": runs,
         "notes": notes,
     }
-    page = report.markdown(document)
-    print(page)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "throughput.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        (args.out / "throughput.md").write_text(page + "\n", encoding="utf-8")
-        say(f"written to {args.out}")
+    publish("throughput", document, report.markdown(document), args.out)
     return 0
 
 
