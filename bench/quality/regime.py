@@ -43,7 +43,6 @@ VARIANTS: dict[str, tuple[Network, int]] = {
     "without the linear path": (Network(direct=False), 1),
     "three networks averaged": (OURS, 3),
     "weights not averaged": (Network(averaging=0), 1),
-    "weights averaged over longer, .999": (Network(averaging=0.999), 1),
     "a third of the learning rate": (Network(learning_rate=3e-4), 1),
     "8 units": (Network(units=8), 1),
     "64 units": (Network(units=64), 1),
