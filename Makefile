@@ -60,7 +60,7 @@ bundle: setup ## train the bundle that ships, from the prices in bench/data
 
 lock: ## renew the locked dependencies, hashes included
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
-	  --extra sandbox --extra training --group dev --group build --upgrade pyproject.toml --output-file requirements.lock
+	  --extra sandbox --extra training --group dev --group deploy --group build --upgrade pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
