@@ -41,7 +41,7 @@ def _from_wheel(name: str) -> Path:
 
 @functools.cache
 def from_debian(name: str) -> str:
-    """Path of a program of Debian's `prometheus` package; skips where there is none, fails with REQUIRE_PROMETHEUS=1."""
+    """Path of a program of Debian's `prometheus` package; skips without, fails with REQUIRE_PROMETHEUS=1."""
     path = shutil.which(name)
     if path is None:
         say = pytest.fail if os.environ.get("REQUIRE_PROMETHEUS") == "1" else pytest.skip
