@@ -58,10 +58,13 @@ bundle: setup ## train the bundle that ships, from the prices in bench/data
 	$(BIN)/downtick train bench/data/acl18/prices.csv.gz --label regime --validation-from 2015-01-01 \
 	  --test-from 2016-01-01 --out model/bundles/default
 
+dashboards: setup ## write deploy/grafana/dashboards/*.json
+	$(BIN)/python -m deploy.grafana.dashboards
+
 lock: ## renew the locked dependencies, hashes included
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	  --extra sandbox --extra training --group dev --group deploy --group build --upgrade pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
-.PHONY: help setup demo test check format bench quality streaming swaps kills bundle lock
+.PHONY: help setup demo test check format bench quality streaming swaps kills bundle dashboards lock
