@@ -61,10 +61,13 @@ bundle: setup ## train the bundle that ships, from the prices in bench/data
 dashboards: setup ## write deploy/grafana/dashboards/*.json
 	$(BIN)/python -m deploy.grafana.dashboards
 
+metrics: setup ## write docs/metrics.md from what consumer/metrics.py declares
+	$(BIN)/python -m deploy.metrics_reference
+
 lock: ## renew the locked dependencies, hashes included
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	  --extra sandbox --extra training --group dev --group deploy --group build --upgrade pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
 
-.PHONY: help setup demo test check format bench quality streaming swaps kills bundle dashboards lock
+.PHONY: help setup demo test check format bench quality streaming swaps kills bundle dashboards metrics lock

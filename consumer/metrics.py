@@ -9,7 +9,14 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
@@ -193,6 +200,8 @@ class Metrics:
     def __init__(self) -> None:  # noqa: C901  # a list, not a flow
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, read by nobody
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # CPU, memory and open files of this process; on Linux only
+        GCCollector(registry=registry)  # a full collection holds up a batch: docs/decisions/process.md
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"downtick_{name}", text, labels, registry=registry)

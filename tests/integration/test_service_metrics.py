@@ -5,14 +5,17 @@ Three chapters of one life, each a fixture: a load; Redis away for a while; kill
 import itertools
 import json
 import math
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from consumer.sandbox import EmbeddedRedis
+from deploy.metrics_reference import PAGE, row
 from tests.support.broker import Broker
 from tests.support.load import Event, events
 from tests.support.processes import wait_until
@@ -21,6 +24,7 @@ from tests.support.reference import Expected
 from tests.support.reference_model import KerasModel
 from tests.support.service import Service
 from tests.support.system import System
+from tests.support.tools import from_debian
 
 SEED, EVENTS, STOCKS, PARTITIONS = 20261123, 3_000, 20, 3
 MAX_RECORDS = 300  # of a restore
@@ -204,6 +208,32 @@ def test_live_scores_are_those_of_the_published_forecasts_against_the_values_tha
     assert load.told("forecast_abs_error_count") == load.told("naive_abs_error_count") == len(errors)
     assert load.told("forecast_abs_error_sum") == pytest.approx(math.fsum(errors), rel=1e-5)
     assert load.told("naive_abs_error_sum") == pytest.approx(math.fsum(naive), rel=1e-9)
+
+
+# --- what the endpoint says, against the reference and promtool
+
+
+@pytest.fixture(scope="module")
+def endpoint(system: System, load: Load) -> str:
+    assert load.told("ready") == 1
+    status, text = system.workers["one"].get("/metrics", timeout=5)
+    assert status == 200
+    return text
+
+
+def test_the_reference_has_every_family_of_the_endpoint_and_no_other(endpoint: str) -> None:
+    """Type, labels with their values, and text; `shadow_info` has no sample, and so no label, without a candidate."""
+    live = {family.name: family for family in text_string_to_metric_families(endpoint)}
+    assert [name for name, family in live.items() if not family.samples] == ["downtick_shadow_info"]
+    live["downtick_shadow_info"].add_sample("downtick_shadow_info", {"version": "any"}, 1)
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    assert sorted(row(family) for family in live.values()) == sorted(line for line in lines if line.startswith("| `"))
+
+
+def test_promtool_finds_nothing_to_complain_of_at_the_endpoint(endpoint: str) -> None:
+    check = [from_debian("promtool"), "check", "metrics"]
+    done = subprocess.run(check, input=endpoint, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # --- the second chapter: Redis goes away, and comes back
