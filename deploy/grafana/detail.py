@@ -217,6 +217,12 @@ SHADOW = Row(
             (Query("sum by (version) (downtick_shadow_info)", "{{version}}"),),
         ),
         Panel(
+            "Candidates",
+            "Taken into shadow, refused before, or failed there. Refused or failed: the log names the fault.",
+            "short",
+            (Query("sum by (outcome) (increase(downtick_shadow_candidates_total[$__rate_interval]))", "{{outcome}}"),),
+        ),
+        Panel(
             "Forecast error, candidate and active",
             "In naive's. The candidate below the active one, for long: promote it.",
             "short",

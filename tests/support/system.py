@@ -107,11 +107,12 @@ class System:
 
     # --- the input
 
-    def load(self, *, seed: int, stocks: int = 200, rate: float = 1_000) -> Load:
-        """To be used as a context: events flow while it is open. The same seed again goes on where it ended."""
+    def load(self, *, seed: int, stocks: int = 200, rate: float = 1_000, trouble: float = 0.02) -> Load:
+        """To be used as a context: events flow while it is open. The same seed again goes on where it ended; `trouble`
+        is then what it was."""
         if seed not in self._events:
             print(f"load: seed {seed}, {stocks} stocks, {rate:g}/s on {self.input_topic}")
-            self._events[seed] = events(seed, stocks)
+            self._events[seed] = events(seed, stocks, trouble=trouble)
         return Load(self.broker.bootstrap_servers, self.input_topic, self._events[seed], rate)
 
     def produce(self, batch: list[Event], **options: str) -> int:

@@ -1,5 +1,6 @@
 """Other versions of the bundle that ships, made in a moment: no training, but whole, sealed, and sound by Keras."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,12 @@ from tests.support.reference_model import DEFAULT
 ROWS = 16
 
 
+def shipped(folder: Path) -> str:
+    """Write the very bundle that ships; its version."""
+    shutil.copytree(DEFAULT, folder)
+    return bundle.load(folder).manifest.version
+
+
 def variant(
     folder: Path,
     *,
@@ -21,12 +28,13 @@ def variant(
     window: int | None = None,
     fields: tuple[str, ...] = (),
     units: int | None = None,
+    restless: float = 0.1,
     **changes: Any,
 ) -> str:
     """Write the bundle `folder`; its version.
 
-    Of the same shape, its weights are the shipped ones, each a little off; of another, random ones. `changes` are
-    entries of the manifest."""
+    Of the same shape, its weights are the shipped ones, each a little off; of another, random ones. `restless` is how
+    far its forecasts are from the last value; `changes` are entries of the manifest."""
     random = np.random.default_rng(seed)
     shipped = bundle.load(DEFAULT)
     inputs = Inputs(window or shipped.manifest.window, ("value", *fields))
@@ -38,7 +46,7 @@ def variant(
             for name, array in shipped.weights.items()
         }
         kernel = weights["change_kernel"]  # of zeros, where the shipped one does not beat "no change"
-        weights["change_kernel"] = kernel + random.normal(0, 0.1, kernel.shape).astype(np.float32)
+        weights["change_kernel"] = kernel + random.normal(0, restless, kernel.shape).astype(np.float32)
     else:
         shapes = network.shapes(inputs, architecture)
         weights = {name: random.normal(0, 0.3, of).astype(np.float32) for name, of in shapes.items()}
