@@ -65,7 +65,7 @@ class Stager:
         history_seconds = (done := clock()) - started
 
         started = done
-        predictions = self.predictor.predict(stacked[:, -self.predictor.reach :])  # memory may reach further back
+        predictions = self.predictor.predict(stacked)
         observe((done := clock()) - started, "predict")
 
         started = done

@@ -83,9 +83,10 @@ class SlopeModel:
         self.version, self.manifest = version, Said(label)
 
     def predict(self, windows: NDArray[np.float64]) -> Predictions:
-        assert windows.shape[1:] == (3, 1)
+        assert windows.shape[1] >= 3
+        assert windows.shape[2] == 1
         self.calls.append(len(windows))
-        first, before, last = windows[:, 0, 0], windows[:, 1, 0], windows[:, 2, 0]
+        first, before, last = windows[:, -3, 0], windows[:, -2, 0], windows[:, -1, 0]
         with np.errstate(over="ignore"):
             probability = 0.1 + 0.4 * np.clip(first - last, 0, 2)
             forecast = last + (last - before)
