@@ -63,7 +63,8 @@ class Run:
         told: dict[str, float] = {}
         for family in self.metrics.registry.collect():
             for one in family.samples:
-                if one.name.endswith(("_total", "_error_sum", "_error_count")) and one.value:
+                counts = one.name.endswith(("_total", "_error_sum", "_error_count"))
+                if counts and one.name.startswith("downtick_") and one.value:
                     told[" ".join([one.name.removeprefix("downtick_"), *one.labels.values()])] = one.value
         return told
 
