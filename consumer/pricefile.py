@@ -13,9 +13,10 @@ import re
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, NoReturn, cast
 
@@ -70,21 +71,27 @@ class Prices:
 
     def messages(self) -> Iterator[tuple[str, int, bytes]]:
         """Each value as (key, ts_ms, JSON by the contract), in order."""
+        for key, ts_ms, message in self.templates():
+            yield key, ts_ms, message(ts_ms)
+
+    def templates(self) -> Iterator[tuple[str, int, Callable[[int], bytes]]]:
+        """As `messages`, with the JSON left to a function of the time that it shall carry (epoch milliseconds)."""
         names = [json.dumps(name) for name in self.field_names]
-        last_ts, ts_text = None, ""
         chunk = 65_536  # whole columns as Python objects would take ten times the arrays' memory
         for start in range(0, len(self), chunk):
             rows = slice(start, start + chunk)
             columns = (self.stock[rows].tolist(), self.ts_ms[rows].tolist(), self.value[rows].tolist())
             for i, (code, ts_ms, value) in enumerate(zip(*columns, strict=True)):
-                if ts_ms != last_ts:
-                    last_ts, ts_text = ts_ms, _rfc3339(ts_ms)
-                text = f'{{"stock": "{self.stocks[code]}", "value": {value!r}, "ts": "{ts_text}"'
+                head, tail = f'{{"stock": "{self.stocks[code]}", "value": {value!r}, "ts": "', '"}'
                 if names:
                     cells = zip(names, self.fields[start + i].tolist(), strict=True)
                     given = ", ".join(f"{name}: {cell!r}" for name, cell in cells if not math.isnan(cell))
-                    text += f', "fields": {{{given}}}'
-                yield self.stocks[code], ts_ms, (text + "}").encode()
+                    tail = f'", "fields": {{{given}}}}}'
+                yield self.stocks[code], ts_ms, partial(_at, head, tail)
+
+
+def _at(head: str, tail: str, ts_ms: int) -> bytes:
+    return f"{head}{_rfc3339(ts_ms)}{tail}".encode()
 
 
 def read_prices(
@@ -148,6 +155,7 @@ def parse_time(text: str) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
+@lru_cache(maxsize=1)  # many values of a file have the same time, one after the other
 def _rfc3339(ts_ms: int) -> str:
     moment = _EPOCH + timedelta(milliseconds=ts_ms)
     return moment.isoformat(timespec="milliseconds" if ts_ms % 1000 else "seconds").replace("+00:00", "Z")

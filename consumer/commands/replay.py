@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import re
 import signal
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -44,10 +46,13 @@ examples:
   downtick replay ticks.csv --speed 60                    an hour of the file in a minute
   downtick replay daily.csv --stocks AAPL,IBM --value close --fields volume
   downtick replay steps.csv --start 2026-01-01 --step 1d  a wide file whose columns are no times
+  downtick replay daily.csv --loop --rate 100             again and again, until stopped
   downtick replay prices.csv --dry-run | head             see the events, send nothing
 
 A second replay of the same file adds nothing: its updates are older than the last one of their stock, so the service
-sends them to the dead letters as late. The exit code is 1 when an update was not delivered, 130 after Ctrl-C."""
+sends them to the dead letters as late. With --loop each update therefore carries the time at which it is sent instead
+of the file's; --rate or --speed sets the pace, and a round begins as soon as the one before has ended. The exit code
+is 1 when an update was not delivered, 130 after Ctrl-C; 0 under --loop, which has no other end than to be stopped."""
 
 SETTINGS = ("kafka", "events.max_ahead")
 
@@ -81,6 +86,7 @@ def replay(
     *,
     rate: float | None = None,
     speed: float | None = None,
+    loop: bool = False,
     progress: Callable[[int], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Sent:
@@ -92,18 +98,34 @@ def replay(
         producer: idempotent, with the partitioner murmur2_random.
         rate: updates a second; None for as many as the broker takes.
         speed: seconds of the file's time in one second; not together with `rate`.
+        loop: begin again after the last value, until `stopped()`; each value carries the time at which it is sent.
         progress: called about ten times a second with the number delivered."""
     started = time.monotonic()
-    first_ms = int(prices.ts_ms[0]) if len(prices) else 0
     outbox = _Outbox(producer, topic, progress, stopped)
-    for n, (key, ts_ms, value) in enumerate(prices.messages()):
-        since = n / rate if rate else (ts_ms - first_ms) / 1000 / speed if speed else 0.0
-        if not (outbox.wait_until(started + since) and outbox.send(key, value)):
+    for n, (key, since, message) in enumerate(_paced(prices, rate, speed, loop=loop)):
+        if not (outbox.wait_until(started + since) and outbox.send(key, message())):
             break
         if n % 1000 == 0:
             outbox.serve(0)
     outbox.flush()
     return outbox.sent
+
+
+def _paced(
+    prices: Prices, rate: float | None, speed: float | None, *, loop: bool
+) -> Iterator[tuple[str, float, Callable[[], bytes]]]:
+    """Each update's key, when it is due in seconds since the start, and what gives its JSON then."""
+    first_ms, last_ms = (int(prices.ts_ms[0]), int(prices.ts_ms[-1])) if len(prices) else (0, 0)
+    rounds = itertools.count() if loop and len(prices) else range(1)
+    for turn in rounds:
+        for n, (key, ts_ms, message) in enumerate(prices.templates(), start=turn * len(prices)):
+            file_ms = turn * (last_ms - first_ms) + ts_ms - first_ms
+            since = n / rate if rate else file_ms / 1000 / speed if speed else 0.0
+            yield key, since, partial(_stamped, message) if loop else partial(message, ts_ms)
+
+
+def _stamped(message: Callable[[int], bytes]) -> bytes:
+    return message(time.time_ns() // 1_000_000)
 
 
 class _Outbox:
@@ -165,6 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument("--rate", type=positive, metavar="N", help="updates a second")
     pace.add_argument("--speed", type=positive, metavar="X", help="the file's time, X times as fast as it happened")
+    parser.add_argument("--loop", action="store_true", help="again and again, each update at the time of its sending")
     parser.add_argument("--topic", metavar="T", help="send it there instead of the input topic")
     parser.add_argument("--stocks", metavar="A,B", help="only these")
     parser.add_argument("--limit", type=whole, metavar="N", help="only the earliest N updates")
@@ -185,22 +208,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the file, send it, and say what became of it."""
     settings: Settings = args.settings
+    if args.loop and args.dry_run:
+        raise CommandError("--dry-run would print without end", hint="leave --loop out: it repeats the same", code=2)
+    if args.loop and not (args.rate or args.speed):
+        raise CommandError("--loop needs a pace", hint="as in --loop --rate 100: unpaced it fills the disk", code=2)
     prices = _prices(args)
+    if args.loop and args.speed and prices.ts_ms[0] == prices.ts_ms[-1]:
+        raise CommandError("--loop --speed needs a file with more than one time", hint="use --rate", code=2)
     if args.dry_run:
         for _, _, value in prices.messages():
             sys.stdout.write(value.decode() + "\n")
         return 0
-    _warn(prices, settings)
+    _warn(prices, settings, loop=args.loop)
     trouble = Trouble()
     options = {**plain_producer_options(settings), "message.timeout.ms": str(round(args.timeout * 1000))}
     producer = Producer(trouble.options(options))
     topic = args.topic or settings.kafka.input_topic
     partitions(producer, topic, servers=settings.kafka.bootstrap_servers, trouble=trouble)
     started = time.monotonic()
-    with _signals() as stopped, _bar(len(prices)) as progress:
-        sent = replay(prices, producer, topic, rate=args.rate, speed=args.speed, progress=progress, stopped=stopped)
+    total = None if args.loop else len(prices)
+    pace = {"rate": args.rate, "speed": args.speed, "loop": args.loop}
+    with _signals() as stopped, _bar(total) as progress:
+        sent = replay(prices, producer, topic, **pace, progress=progress, stopped=stopped)
         interrupted = stopped()
-    return _report(prices, sent, topic, time.monotonic() - started, interrupted=interrupted, trouble=trouble)
+    return _report(total, sent, topic, time.monotonic() - started, interrupted=interrupted, trouble=trouble)
 
 
 def _prices(args: argparse.Namespace) -> Prices:
@@ -222,9 +253,11 @@ def _prices(args: argparse.Namespace) -> Prices:
     return prices if args.limit is None else prices.first(args.limit)
 
 
-def _warn(prices: Prices, settings: Settings) -> None:
+def _warn(prices: Prices, settings: Settings, *, loop: bool) -> None:
     if prices.skipped:
         print(f"{count(prices.skipped)} rows or cells without a value are left out", file=sys.stderr)
+    if loop:
+        return  # the file's own times are not sent
     ahead = time.time() + settings.events.max_ahead
     late = int((prices.ts_ms > ahead * 1000).sum())
     if late:
@@ -235,10 +268,10 @@ def _warn(prices: Prices, settings: Settings) -> None:
         )
 
 
-def _report(prices: Prices, sent: Sent, topic: str, took: float, *, interrupted: bool, trouble: Trouble) -> int:
+def _report(total: int | None, sent: Sent, topic: str, took: float, *, interrupted: bool, trouble: Trouble) -> int:
     rate = round(sent.delivered / took) if took > 0 else 0
-    whole = sent.delivered == len(prices)
-    amount = count(sent.delivered) if whole else f"{count(sent.delivered)} of {count(len(prices))}"
+    cut = interrupted and total not in {None, sent.delivered}
+    amount = f"{count(sent.delivered)} of {count(total)}" if total and sent.delivered < total else count(sent.delivered)
     line = f"sent {amount} updates to {topic} in {duration(took)} ({count(rate)}/s)"
     if sent.failed or sent.unknown:
         cause = "; ".join(text for text in (sent.first_error, trouble.text) if text)
@@ -247,10 +280,10 @@ def _report(prices: Prices, sent: Sent, topic: str, took: float, *, interrupted:
             f"{line}; {count(sent.failed)} failed{unknown} ({cause})",
             hint="it stopped there; once the cause is gone, the file can be sent again: what has arrived already will "
             "count as late or as a duplicate",
-            code=130 if interrupted and not sent.failed else 1,
+            code=130 if cut and not sent.failed else 1,
         )
-    print(f"stopped: {line}" if interrupted and not whole else line)
-    return 130 if interrupted and not whole else 0
+    print(f"stopped: {line}" if cut or total is None else line)
+    return 130 if cut else 0
 
 
 @contextmanager
@@ -272,8 +305,8 @@ def _signals() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; elsewhere a line every ten seconds."""
+def _bar(total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; elsewhere a line every ten seconds. Without a total there is no end to show."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -287,7 +320,7 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
         nonlocal shown
         if time.monotonic() - shown >= 10:
             shown = time.monotonic()
-            print(f"{count(delivered)} of {count(total)} sent", file=sys.stderr)
+            print(f"{count(delivered)}{'' if total is None else f' of {count(total)}'} sent", file=sys.stderr)
 
     yield line
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.pricefile import read_prices
+from consumer.pricefile import parse_time, read_prices
 from consumer.sandbox import EmbeddedKafka, free_port
 from tests.support.broker import Broker, unique
 from tests.support.command import Done, downtick
@@ -125,6 +125,61 @@ def test_ctrl_c_delivers_what_was_sent_and_counts_it(embedded: Broker, topic: st
     delivered = len(read(embedded, topic))
     assert 20 < delivered < 12_154
     assert text.startswith(f"stopped: sent {delivered:,} of 12,154 updates to {topic}")
+
+
+def test_a_loop_sends_the_file_again_with_the_time_of_sending_until_sigterm(
+    embedded: Broker, topic: str, tmp_path: Path
+) -> None:
+    arguments = ("replay", str(DATA), "--topic", topic, "--loop", "--rate", "200", "--limit", "50")
+    with (
+        (tmp_path / "out").open("w") as out,
+        subprocess.Popen(
+            command(*arguments, servers=embedded.bootstrap_servers), stdout=out, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        wait_until(lambda: sum(embedded.end_offsets(topic).values()) > 110, within=20, what="more than two rounds")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    records = read(embedded, topic)
+    assert (tmp_path / "out").read_text().startswith(f"stopped: sent {len(records)} updates to {topic} in ")
+    prices = read_prices(DATA).first(50)
+    for code, stock in enumerate(prices.stocks):
+        once = prices.value[prices.stock == code].tolist()
+        mine = of_stock(records, stock)
+        events = [json.loads(record.value or b"") for record in mine]
+        assert [event["value"] for event in events] == [once[n % len(once)] for n in range(len(events))]
+        times = [parse_time(event["ts"]) for event in events]
+        assert times == sorted(times)
+        # Kafka's timestamp is taken by the client when the update is handed over, just after the time in it.
+        assert all(0 <= record.timestamp - ts <= 1000 for record, ts in zip(mine, times, strict=True))
+
+
+def test_the_speed_of_a_loop_goes_on_from_round_to_round(embedded: Broker, topic: str, tmp_path: Path) -> None:
+    path = tmp_path / "ticks.csv"
+    path.write_text("stock,ts,value\nA,2026-01-01T00:00:00Z,1\nA,2026-01-01T00:00:30Z,2\n", encoding="utf-8")
+    arguments = ("replay", str(path), "--topic", topic, "--loop", "--speed", "60")
+    with subprocess.Popen(
+        command(*arguments, servers=embedded.bootstrap_servers), stdout=subprocess.DEVNULL
+    ) as process:
+        wait_until(lambda: sum(embedded.end_offsets(topic).values()) >= 5, within=20, what="two rounds and a half")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    sent = [record.timestamp - read(embedded, topic)[0].timestamp for record in read(embedded, topic)[:5]]
+    assert sent == pytest.approx([0, 500, 500, 1000, 1000], abs=150)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ((), "--loop needs a pace"),
+        (("--rate", "10", "--dry-run"), "--dry-run would print without end"),
+        (("--speed", "10", "--limit", "1"), "--loop --speed needs a file with more than one time"),
+    ],
+)
+def test_a_loop_that_could_not_be_held_is_refused(options: tuple[str, ...], reason: str) -> None:
+    done = run("replay", str(DATA), "--loop", *options, servers=f"127.0.0.1:{free_port()}")
+    assert done.code == 2
+    assert done.err.startswith(f"downtick replay: {reason}")
 
 
 def test_what_was_not_delivered_makes_the_exit_code_1(tmp_path: Path) -> None:
