@@ -11,6 +11,8 @@ from tests.support.broker import Broker
 from tests.support.kafka import ApacheKafka, KafkaMissing, classpath, java
 from tests.support.reference_model import KerasModel
 
+REDIS_CONF = Path(__file__).parents[1] / "deploy/redis/redis.conf"
+
 _missing: list[str] = []
 
 
@@ -71,8 +73,8 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    """For tests that stop, fill or empty it; keeps its data over a restart."""
-    with EmbeddedRedis(tmp_path / "redis", durable=True) as redis:
+    """For tests that stop, fill or empty it; keeps its data over a restart, configured as it is deployed."""
+    with EmbeddedRedis(tmp_path / "redis", options=["--include", str(REDIS_CONF)]) as redis:
         yield redis.start()
 
 

@@ -1,5 +1,6 @@
 """Apache Kafka for the tests: one KRaft broker, with its controller inside or apart, from the jars of tests/pom.xml.
 
+What it is started with is what is deployed: deploy/kafka/server.properties, with other ports, folders and time-outs.
 It takes about five seconds to start. A restart keeps ports and data, so that clients find the same cluster again.
 
 A broker that shall crash under transactions needs its controller in a process of its own (`controller_apart`), as in
@@ -24,17 +25,9 @@ from tests.support.ports import free_port
 from tests.support.processes import Process
 
 POM = Path(__file__).parents[1] / "pom.xml"
+DEPLOYED = Path(__file__).parents[2] / "deploy/kafka/server.properties"
+LOG4J = Path(__file__).parents[2] / "deploy/kafka/log4j2.properties"
 MINIMUM_JAVA = 17
-
-_LOG4J = """\
-appenders = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d %p %m (%c)%n
-rootLogger.level = warn
-rootLogger.appenderRef.console.ref = console
-"""
 
 
 class KafkaMissing(Exception):
@@ -92,6 +85,13 @@ def classpath() -> str:
     return text
 
 
+def properties(path: Path) -> dict[str, str]:
+    """The settings of a properties file that keeps to `name=value` lines and comments."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    return {name: value for name, _, value in pairs}
+
+
 class ApacheKafka:
     """One node on fixed loopback ports, its data in `folder`. Not started by the constructor."""
 
@@ -109,8 +109,6 @@ class ApacheKafka:
         self._heap_mb = heap_mb
         self._process: Process | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._log4j = folder / "log4j2.properties"
-        self._log4j.write_text(_LOG4J, encoding="utf-8")
         self._controller: Process | None = None
         settings = self._settings() | (options or {})
         broker, controller = f"PLAINTEXT://{self.bootstrap_servers}", f"CONTROLLER://127.0.0.1:{self._controller_port}"
@@ -135,23 +133,9 @@ class ApacheKafka:
         return config
 
     def _settings(self) -> dict[str, str]:
-        return {
-            "node.id": "1",
-            "controller.listener.names": "CONTROLLER",
+        return properties(DEPLOYED) | {
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
-            "auto.create.topics.enable": "false",
-            # One node: its own topics cannot have replicas, and few partitions make a start quick.
-            "offsets.topic.replication.factor": "1",
-            "offsets.topic.num.partitions": "3",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
-            "transaction.state.log.num.partitions": "3",
-            "share.coordinator.state.topic.replication.factor": "1",
-            "share.coordinator.state.topic.min.isr": "1",
-            "num.network.threads": "2",
-            "num.io.threads": "4",
             # Faults show after seconds, not minutes.
-            "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "group.consumer.session.timeout.ms": "6000",
             "group.consumer.min.session.timeout.ms": "1000",
@@ -165,7 +149,7 @@ class ApacheKafka:
 
     def _run_tool(self, main: str, *arguments: object) -> None:
         done = subprocess.run(
-            [java(), "-cp", classpath(), "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={self._log4j}", main]
+            [java(), "-cp", classpath(), "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={LOG4J}", main]
             + [str(argument) for argument in arguments],
             capture_output=True,
             text=True,
@@ -189,7 +173,7 @@ class ApacheKafka:
                 "-XX:+UseSerialGC",  # two cores: parallel collectors only get into the way
                 "-XX:TieredStopAtLevel=1",  # C1 alone: starts in half the time, and tests never run for long
                 "-Djava.net.preferIPv4Stack=true",
-                f"-Dlog4j2.configurationFile={self._log4j}",
+                f"-Dlog4j2.configurationFile={LOG4J}",
                 "-cp",
                 classpath(),
                 "kafka.Kafka",
