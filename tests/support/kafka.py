@@ -93,7 +93,11 @@ def properties(path: Path) -> dict[str, str]:
 
 
 class ApacheKafka:
-    """One node on fixed loopback ports, its data in `folder`. Not started by the constructor."""
+    """One node on fixed loopback ports, its data in `folder`. Not started by the constructor.
+
+    Args:
+        options: settings of the broker beside ours.
+        also: a further listener, as SASL_SSL://127.0.0.1:9093, for clients that come with a name; `options` say how."""
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class ApacheKafka:
         heap_mb: int = 768,
         options: dict[str, str] | None = None,
         controller_apart: bool = False,
+        also: str = "",
     ) -> None:
         self.folder = folder
         self.port, self._controller_port = free_port(), free_port()
@@ -111,7 +116,9 @@ class ApacheKafka:
         folder.mkdir(parents=True, exist_ok=True)
         self._controller: Process | None = None
         settings = self._settings() | (options or {})
-        broker, controller = f"PLAINTEXT://{self.bootstrap_servers}", f"CONTROLLER://127.0.0.1:{self._controller_port}"
+        settings["advertised.listeners"] = ",".join(filter(None, [settings["advertised.listeners"], also]))
+        broker = ",".join(filter(None, [f"PLAINTEXT://{self.bootstrap_servers}", also]))
+        controller = f"CONTROLLER://127.0.0.1:{self._controller_port}"
         self._controller_config: Path | None = None
         if controller_apart:
             settings |= {"process.roles": "broker", "listeners": broker}
