@@ -17,6 +17,7 @@ from tests.support.redis_servers import RedisServer
 from tests.support.reference_model import KerasModel
 
 DEPTH, STOCKS = 128, 5_000
+CALL = 50  # stocks of a call: Redis 8 keeps room for the largest it has met
 SIZING = guide.section("Sizing")
 
 
@@ -42,18 +43,21 @@ def used(server: RedisServer) -> int:
 
 def fill(server: RedisServer, stocks: int, step: int) -> str:
     """Full rings of so many stocks, `step` updates at a time, in an empty Redis; one ring's key."""
-    server.flush()
+    server.call("FLUSHALL", "SYNC")  # without it Redis 8 empties itself in the background
     store = RedisStore(server.url, cluster=False, prefix="downtick", group="downtick", topic="prices")
-    names, before = [f"STOCK{number:05d}" for number in range(stocks)], None
+    names = [f"STOCK{number:05d}" for number in range(stocks)]
+    before: Meta | None = None
     for first in range(0, DEPTH, step):
         count = min(step, DEPTH - first)
-        records = np.zeros((stocks, count), record_dtype(1))
-        records["index"] = records["offset"] = np.arange(first + 1, first + count + 1)
-        then = Meta("0123456789abcdef", first + count, "cluster", "topic", 1, DEPTH, "model", "")
-        new, old = np.full(stocks, before is None), np.zeros(stocks, np.bool_)
-        delta = Delta(names, np.full(stocks, count), records.reshape(-1), new, old)
-        assert store.write(0, before, then, delta) is Outcome.APPLIED
-        before = then
+        for some in (names[at : at + CALL] for at in range(0, stocks, CALL)):
+            records = np.zeros((len(some), count), record_dtype(1))
+            records["index"] = records["offset"] = np.arange(first + 1, first + count + 1)
+            watermark = before.watermark + 1 if before else DEPTH
+            then = Meta("0123456789abcdef", watermark, "cluster", "topic", 1, DEPTH, "model", "")
+            new = np.full(len(some), first == 0)
+            delta = Delta(some, np.full(len(some), count), records.reshape(-1), new, np.zeros(len(some), np.bool_))
+            assert store.write(0, before, then, delta) is Outcome.APPLIED
+            before = then
     key = store.keys(0).ring("0123456789abcdef", names[7])
     store.close()
     assert server.call("STRLEN", key) == DEPTH * 72
