@@ -1,8 +1,8 @@
-"""Partitions are lost, or lost and regained, or move to a third worker, while a batch is in hand."""
+"""Partitions are lost, or lost and regained, or move to a third worker, while a batch is in hand; and a rollout."""
 
 from dataclasses import dataclass
 
-from tests.faults.acts import PARTITIONS, SHORT, holds, moves_on, share, undone, works_on
+from tests.faults.acts import PARTITIONS, SHORT, SLOW, holds, moves_on, share, undone, works_on
 from tests.faults.conftest import NewSystem, scenario
 from tests.support.service import Fault
 
@@ -78,6 +78,27 @@ def joined_in_mid_transaction(new_system: NewSystem) -> Seen:
         return seen
 
 
+def rolled_out(new_system: NewSystem) -> list[list[float]]:
+    """What the two workers of one partition hold, after each step of a rollout: the worker that was replaced is ready
+    before the next one stops, as Kubernetes does it with a StatefulSet."""
+    with new_system(partitions=1, consumer=SHORT) as system:
+        readers = system.watch()
+        with system.load(seed=304, stocks=20, rate=50):
+            workers = [system.worker(name).start() for name in ("pod-0", "pod-1")]
+            for worker in workers:
+                worker.wait_ready(SLOW)
+            held = []
+            for worker in reversed(workers):
+                worker.terminate()
+                worker.start().wait_ready(SLOW)
+                moves_on(system, system.committed())
+                assert all(one.ready for one in workers)
+                held.append([one.metric("assigned_partitions") for one in workers])
+        system.wait_until_done()
+        system.check(readers)
+        return held
+
+
 @scenario(lost_and_regained)
 def test_partitions_lost_and_regained_during_a_round(outcome: Seen) -> None:
     assert outcome.lost >= 1
@@ -94,3 +115,8 @@ def test_partitions_lost_during_a_round_to_another_worker(outcome: Seen) -> None
 @scenario(joined_in_mid_transaction)
 def test_a_rebalance_in_mid_transaction_is_aborted_and_done_again(outcome: Seen) -> None:
     assert outcome.undone >= 1
+
+
+@scenario(rolled_out)
+def test_a_rollout_completes_with_more_workers_than_partitions(outcome: list[list[float]]) -> None:
+    assert [sorted(held) for held in outcome] == [[0, 1], [0, 1]], "one works, the other stands by, and both are ready"

@@ -58,7 +58,7 @@ def validate(found: Object, version: str) -> None:
 
 @pytest.mark.parametrize("values", VALUES)
 def test_every_object_is_valid_on_the_oldest_and_the_newest_kubernetes(values: str) -> None:
-    assert {OLDEST, NEWEST} < set(kubernetes_validate.all_versions())
+    assert {OLDEST, NEWEST} < set(kubernetes_validate.utils.all_versions())
     for version in (OLDEST, NEWEST):
         for found in render(values).objects:
             validate(found, version)
