@@ -69,5 +69,11 @@ lock: ## renew the locked dependencies, hashes included
 	  --extra sandbox --extra training --group dev --group deploy --group build --upgrade pyproject.toml --output-file requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 	  --upgrade - --output-file requirements-uv.lock
+	@# Of the image: the same versions without extras, and without what TensorFlow asks for to be built upon.
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
+	  --constraint requirements.lock --no-emit-package libclang --no-emit-package setuptools --no-emit-package wheel pyproject.toml --output-file deploy/requirements.lock
 
-.PHONY: help setup demo test check format bench quality streaming swaps kills bundle dashboards metrics lock
+image-test: setup ## build deploy/Dockerfile on a bare Debian and run the service in it: root, podman, debootstrap; 10 minutes
+	$(BIN)/python -m pytest tests/integration/test_image.py --image --capture=no -v
+
+.PHONY: help setup demo test check format bench quality streaming swaps kills bundle dashboards metrics lock image-test

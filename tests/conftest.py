@@ -16,6 +16,10 @@ REDIS_CONF = Path(__file__).parents[1] / "deploy/redis/redis.conf"
 _missing: list[str] = []
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--image", action="store_true", help="build deploy/Dockerfile and run the service in it")
+
+
 def apache_kafka_or_skip() -> None:
     """Skip where Apache Kafka cannot run, loudly; fail there with REQUIRE_KAFKA=1."""
     try:
