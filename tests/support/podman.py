@@ -114,6 +114,7 @@ class Podman:
             *_SHARED,
             *[f"--volume={path}:{path}:ro" for path in seen],
             *[f"--build-arg={name}={value}" for name, value in arguments.items()],
+            "--layers=false",  # stages that were cached would stay behind
             "--format=docker",  # OCI's has no health check
             f"--file={dockerfile}",
             f"--tag={tag}",
