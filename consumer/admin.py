@@ -6,7 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # public names; its stubs do not say so of the last two
+    AdminClient,
+    ConfigResource,  # type: ignore[attr-defined]
+    ResourceType,  # type: ignore[attr-defined]
+)
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.kafka_options import admin_options, consumer_options, producer_options
@@ -63,3 +67,13 @@ def describe(admin: AdminClient, topic: str, *, timeout: float = 10.0) -> tuple[
     found = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)[topic].result(2 * timeout)
     topic_id = str(found.topic_id)
     return str(cluster.cluster_id), "" if topic_id == _NO_ID else topic_id, len(found.partitions)
+
+
+def cleanup_policy(admin: AdminClient, topic: str, *, timeout: float = 3.0) -> str:
+    """`delete`, `compact` or both; empty where the broker does not say: no such topic, or no right to describe it."""
+    asked = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        found = admin.describe_configs([asked], request_timeout=timeout)[asked].result(2 * timeout)
+    except KafkaException:
+        return ""
+    return str(found["cleanup.policy"].value) if "cleanup.policy" in found else ""

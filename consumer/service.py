@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from consumer.admin import describe
+from consumer.admin import cleanup_policy, describe
 from consumer.applier import Applier
 from consumer.batch import Stager
 from consumer.engine import Engine, EngineFailed
@@ -151,7 +151,8 @@ class _Worker(threading.Thread):
 
 def _look_for_topics(admin: AdminClient, settings: Settings) -> None:
     """Warn of output topics that do not exist: brokers that create them at the first record do so even for a misspelt
-    name. (A missing input topic is a trouble of the engine's.) Silent when no broker answers."""
+    name. (A missing input topic is a trouble of the engine's.) And of a compacted input. Silent when no broker answers.
+    """
     kafka = settings.kafka
     try:
         found = admin.list_topics(timeout=3).topics
@@ -160,6 +161,12 @@ def _look_for_topics(admin: AdminClient, settings: Settings) -> None:
     for setting, topic in (("output_topic", kafka.output_topic), ("dead_letter_topic", kafka.dead_letter_topic)):
         if topic not in found:
             logger.warning("topic %r does not exist; is kafka.%s right? If so, create it", topic, setting)
+    if "compact" in cleanup_policy(admin, kafka.input_topic):
+        logger.warning(
+            "topic %r is compacted: what compaction takes out is missing in histories that are read from it again. "
+            "Set cleanup.policy=delete on it",
+            kafka.input_topic,
+        )
 
 
 def _quiet_collector() -> None:

@@ -14,8 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from consumer.kafka_options import admin_options
 from consumer.sandbox import EmbeddedRedis
+from consumer.service import _look_for_topics
+from consumer.settings import Kafka, Settings
 from tests.support import command
 from tests.support.broker import Broker, unique
 from tests.support.load import Event, events
@@ -109,6 +113,18 @@ def test_an_output_topic_that_does_not_exist_is_told_and_no_reason_not_to_start(
         worker = system.worker(kafka__output_topic=unique("nowhere")).start().wait_ready(START)
         assert worker.says("does not exist; is kafka.output_topic right? If so, create it")
         assert not worker.says("is kafka.dead_letter_topic right?")
+
+
+@pytest.mark.parametrize(("policy", "told"), [("delete", False), ("compact", True), ("compact,delete", True)])
+def test_a_compacted_input_is_told(
+    apache: Broker, caplog: pytest.LogCaptureFixture, policy: str, *, told: bool
+) -> None:
+    topic = unique("prices")
+    apache.create_topic(topic, 1, **{"cleanup.policy": policy})
+    kafka = Kafka(bootstrap_servers=apache.bootstrap_servers, input_topic=topic)
+    settings = Settings(kafka=kafka)
+    _look_for_topics(AdminClient(admin_options(settings)), settings)
+    assert (f"topic '{topic}' is compacted" in caplog.text) == told
 
 
 def test_a_port_that_is_taken_is_told(start: Start) -> None:
