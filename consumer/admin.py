@@ -6,11 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
-from confluent_kafka.admin import (  # public names; its stubs do not say so of the last two
-    AdminClient,
-    ConfigResource,  # type: ignore[attr-defined]
-    ResourceType,  # type: ignore[attr-defined]
-)
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]  # public, but for its stubs
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.kafka_options import admin_options, consumer_options, producer_options
