@@ -125,10 +125,11 @@ class Podman:
         self._images.append(tag)
         return tag
 
-    def run(self, image: str, *command: str, entrypoint: str, user: str | None = None) -> str:
-        """What one command in a new container prints."""
+    def run(self, image: str, *command: str, entrypoint: str, user: str | None = None, tmp: bool = True) -> str:
+        """What one command in a new container prints; without `tmp` it sees the image's own /tmp."""
+        where = "--tmpfs=/tmp" if tmp else "--read-only-tmpfs=false"
         who = [] if user is None else [f"--user={user}"]
-        options = ["--rm", "--read-only", "--tmpfs=/tmp", *_SHARED, *who, f"--entrypoint={entrypoint}"]
+        options = ["--rm", "--read-only", where, *_SHARED, *who, f"--entrypoint={entrypoint}"]
         return self.say("run", *options, image, *command, within=120)
 
     @contextmanager
