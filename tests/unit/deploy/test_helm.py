@@ -474,10 +474,21 @@ def test_prometheus_scrapes_workers_that_are_not_ready_too_under_the_agreed_job(
     chart = render("everything")
     spec, service = chart.spec("ServiceMonitor"), chart.one("Service")
     assert service["metadata"]["labels"][spec["jobLabel"]] == "downtick"
-    assert spec["endpoints"] == [{"port": "http", "path": "/metrics", "interval": "30s"}]
+    (endpoint,) = spec["endpoints"]
+    endpoint = {name: endpoint[name] for name in ("port", "path", "interval")}
+    assert endpoint == {"port": "http", "path": "/metrics", "interval": "30s"}
     assert service["spec"]["ports"] == [{"name": "http", "port": 8000, "targetPort": "http"}]
     assert service["spec"]["publishNotReadyAddresses"] is True
     assert chart.one("ServiceMonitor")["metadata"]["labels"]["release"] == "prometheus"
+
+
+@pytest.mark.parametrize("group", ["downtick", "other"])
+def test_a_target_says_its_group_and_pod(group: str) -> None:
+    chart = render("everything", f"settings.kafka.group_id={group}")
+    (endpoint,) = chart.spec("ServiceMonitor")["endpoints"]
+    by_label = {one["targetLabel"]: one for one in endpoint["relabelings"]}
+    assert by_label["group"]["replacement"] == group
+    assert by_label["instance"]["sourceLabels"] == ["__meta_kubernetes_pod_name"]
 
 
 def rule_files() -> list[Path]:
