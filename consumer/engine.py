@@ -624,7 +624,6 @@ class Engine:
             else:
                 logger.info("ready")
         self.troubles = tuple(troubles)
-        self._metrics.ready.set(not troubles)
 
     def kafka_error(self, text: str) -> None:
         """Take what librdkafka says of the whole client. Called within `run`, by a poll."""

@@ -23,6 +23,12 @@ DEAD_SECONDS = 60.0  # the same: not alive
 IDLE_SECONDS = 10.0  # a client that sends nothing is dropped
 
 
+def not_ready(beat: Callable[[], float], troubles: Callable[[], tuple[str, ...]]) -> list[str]:
+    """Why the worker is not ready: what it says itself, and that it says nothing any more. Arguments as below."""
+    silent = time.monotonic() - beat()
+    return [*troubles(), *([f"the engine's last round was {silent:.0f} s ago"] if silent > LATE_SECONDS else [])]
+
+
 class HttpServer:
     """Serves from a thread of its own, from construction until `close`.
 
@@ -49,11 +55,7 @@ class HttpServer:
                 silent = time.monotonic() - beat()
                 return _state(silent < DEAD_SECONDS, [f"the engine's last round was {silent:.0f} s ago"])
             if path == "/ready":
-                silent = time.monotonic() - beat()
-                found = [
-                    *troubles(),
-                    *([f"the engine's last round was {silent:.0f} s ago"] if silent > LATE_SECONDS else []),
-                ]
+                found = not_ready(beat, troubles)
                 return _state(not found, found)
             return 404, "text/plain; charset=utf-8", b"/metrics, /live and /ready are here\n"
 

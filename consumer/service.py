@@ -19,7 +19,7 @@ from consumer.applier import Applier
 from consumer.batch import Stager
 from consumer.engine import Engine, EngineFailed
 from consumer.events import EventDecoder
-from consumer.http import HttpServer
+from consumer.http import HttpServer, not_ready
 from consumer.kafka_options import admin_options, consumer_options, producer_options
 from consumer.metrics import Metrics
 from consumer.models import Histories, ModelWatcher, mark_of
@@ -98,14 +98,17 @@ def run(settings: Settings, *, accept_gap: bool = False) -> int:
         stop=stop,
         version=version("downtick"),
     )
+
+    def beat() -> float:
+        return engine.beat
+
+    def troubles() -> tuple[str, ...]:
+        return engine.troubles
+
+    # Asked at each scrape, not set by the engine: one that hangs would go on being ready.
+    metrics.ready.set_function(lambda: not not_ready(beat, troubles))
     try:
-        http = HttpServer(
-            settings.http.host,
-            settings.http.port,
-            metrics.registry,
-            beat=lambda: engine.beat,
-            troubles=lambda: engine.troubles,
-        )
+        http = HttpServer(settings.http.host, settings.http.port, metrics.registry, beat=beat, troubles=troubles)
     except OSError as error:
         raise CannotStart(
             f"cannot listen on {settings.http.host}:{settings.http.port}: {error.strerror}; set http.host or http.port"

@@ -26,8 +26,10 @@ ANNOTATIONS = (
     ),
     Annotation(
         "Rebalance",
-        'sum by (instance, event) (increase(downtick_rebalances_total{event=~"assigned|lost"}[1m])) > 0',
-        "{{instance}}: partitions {{event}}",
+        # A worker's first scrape may have its assignment counted already: then its start tells, or the others' losses.
+        "sum by (instance) (increase(downtick_rebalances_total[1m])) > 0"
+        " or sum by (instance) (changes(process_start_time_seconds[1m])) > 0",
+        "{{instance}}: partitions moved",
         "orange",
     ),
 )

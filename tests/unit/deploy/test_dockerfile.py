@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tools import missing
+
 from consumer.settings import Http
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +69,7 @@ SERVICE, EVERYTHING = (_locked(ROOT / name) for name in ("deploy/requirements.lo
 
 def test_hadolint_has_nothing_to_say() -> None:
     if not HADOLINT.exists():
-        pytest.skip("hadolint's wheel is not for this machine")
+        missing("hadolint's wheel is not for this machine")
     done = subprocess.run(
         [str(HADOLINT), "--no-color", "--failure-threshold=style", str(DOCKERFILE)],
         capture_output=True,

@@ -487,7 +487,7 @@ def test_a_target_says_its_group_and_pod(group: str) -> None:
     chart = render("everything", f"settings.kafka.group_id={group}")
     (endpoint,) = chart.spec("ServiceMonitor")["endpoints"]
     by_label = {one["targetLabel"]: one for one in endpoint["relabelings"]}
-    assert by_label["group"]["replacement"] == group
+    assert by_label["group"]["replacement"] == f"default/{group}"  # a name is unique on its own Kafka only
     assert by_label["instance"]["sourceLabels"] == ["__meta_kubernetes_pod_name"]
 
 
@@ -499,13 +499,26 @@ def test_the_operators_rules_are_the_very_rules_of_prometheus() -> None:
     files = rule_files()
     assert files
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
-    assert render("everything").spec("PrometheusRule")["groups"] == groups
+    chart = render("everything", "prometheusRule.runbookBase=")
+    assert chart.spec("PrometheusRule")["groups"] == groups
     names = [group["name"] for group in groups]
     assert len(names) == len(set(names))
     assert "{{ $labels" in json.dumps(
         groups
     )  # so the equality above shows that Helm leaves Prometheus' templates alone
     assert render("everything").one("PrometheusRule")["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_an_alerts_runbook_is_where_the_values_say() -> None:
+    groups = render("everything").spec("PrometheusRule")["groups"]
+    urls = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert urls
+    assert all(url.startswith("https://git.example/downtick/docs/runbook.md#downtick") for url in urls)
+
+
+@pytest.mark.parametrize("interval", ["31s", "1m", "60s", "0s", "500ms"])
+def test_an_interval_too_long_for_the_rules_is_refused(interval: str) -> None:
+    assert "/serviceMonitor/interval" in refused("everything", f"serviceMonitor.interval={interval}")
 
 
 def test_a_packaged_chart_carries_the_rules_byte_for_byte(tmp_path: Path) -> None:

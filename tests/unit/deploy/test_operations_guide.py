@@ -179,3 +179,11 @@ def test_every_page_that_is_linked_exists() -> None:
     pages = set(re.findall(r"\]\(([\w/.-]+\.md)", TEXT))
     assert len(pages) > 5
     assert {page for page in pages if not (guide.GUIDE.parent / page).is_file()} == set()
+
+
+def test_the_redis_user_of_the_guide_has_the_rights_that_are_proven_to_be_enough() -> None:
+    store = (guide.GUIDE.parent / "decisions" / "store.md").read_text(encoding="utf-8")
+    paragraph = store.partition("**Rights")[2].partition("\n\n")[0]
+    proven = re.findall(r"[A-Z]+(?:\|[A-Z]+)?", " ".join(re.findall(r"`([A-Z|\s]+)`", paragraph)))
+    (line,) = re.findall(r"^ACL SETUSER .*$", TEXT, re.MULTILINE)
+    assert re.findall(r" \+(\S+)", line) == [command.lower() for command in proven]
