@@ -143,6 +143,7 @@ class Seater:
         broken: list[str] = []
         for chunk in self._store.load(number, meta, history.channels, history.reach):
             breathe()
+            history.reserve(chunk.all_stocks)
             history.load(chunk.stocks, chunk.counts, chunk.records)
             broken += chunk.broken + (["its set of stocks"] if chunk.stocks_lost else [])
         if broken:

@@ -58,8 +58,10 @@ class History:
         self._count = np.zeros(capacity, np.int64)  # index of the newest update; 0: none
         self._falling = np.zeros(capacity, np.bool_)
 
-    def _reserve(self, rows: int) -> None:
-        """Make room for `rows` rows: half as many again each time, so that growth stays linear in all."""
+    def reserve(self, rows: int) -> None:
+        """Make room for `rows` rows in all; at least half as many again as there were, so that growth stays linear.
+
+        Old and new rows exist side by side meanwhile: a load that knows its size says so first, and grows nothing."""
         capacity = len(self._count)
         if rows <= capacity:
             return
@@ -163,7 +165,7 @@ class History:
         self._falling[rows] = records["flags"][last] & FALLING != 0
 
     def _insert(self, stocks: Sequence[str]) -> None:
-        self._reserve(len(self) + len(stocks))
+        self.reserve(len(self) + len(stocks))
         for stock in stocks:
             self.row_of[stock] = len(self.stocks)
             self.stocks.append(stock)

@@ -5,7 +5,7 @@ Nothing here repeats a call or sleeps: every failure is `Unavailable` (call agai
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -79,6 +79,7 @@ class Loaded:
     records: Records  # (n, keep), newest last, zeros (index 0) where the ring is shorter
     broken: list[str]  # stocks whose ring is missing, has a wrong type or length, or contradicts itself
     stocks_lost: bool = False  # the set of stocks is missing, has a wrong type, or lost members
+    all_stocks: int = 0  # in this chunk and all others, broken ones among them: what to make room for at once
 
     @property
     def intact(self) -> bool:
@@ -175,7 +176,7 @@ class RedisStore:
             calls = [names[first : first + per_call] for first in range(0, len(names), per_call)]
             replies = self.call(partition, *[[pack("MGET", *[head + stock for stock in call])] for call in calls])
             blobs = [blob for reply in replies for blob in self._checked(reply)]
-            yield _loaded(names, blobs, meta, keep, stocks_lost=lost)
+            yield replace(_loaded(names, blobs, meta, keep, stocks_lost=lost), all_stocks=len(stocks))
         self._still(partition, meta)
 
     def _still(self, partition: int, meta: Meta) -> int | None:

@@ -263,6 +263,19 @@ def test_loaded_or_rewritten_rings_go_on_as_if_nothing_had_happened(batch: Batch
     assert np.array_equal(loaded.newest(rows)["ts"], through.newest(rows)["ts"])
 
 
+def test_a_load_that_says_its_size_first_is_never_copied() -> None:
+    source = History(REACH, 1, DEPTH)
+    fold(source, [(f"S{number}", number) for number in range(100)])
+    history = History(REACH, 1, DEPTH)
+    history.reserve(100)
+    rows = history._records
+    for at in range(0, 100, 10):
+        history.load(*_rings(source, list(range(at, at + 10))))
+    assert history._records is rows
+    assert len(rows) == 100
+    assert history.stocks == source.stocks
+
+
 def test_rings_are_loaded_in_chunks_after_each_other() -> None:
     source = History(REACH, 1, DEPTH)
     fold(source, [("A", 1), ("B", 2), ("B", 3), ("C", 4)])
