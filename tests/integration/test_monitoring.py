@@ -79,7 +79,7 @@ class Life:
     def worker(self, name: str, **settings: str) -> Service:
         return self.system.worker(name).start(**settings)
 
-    def until(self, chapter: str, *alerts: str, also: Callable[[], bool] = lambda: True, within: float = 60) -> None:
+    def until(self, chapter: str, *alerts: str, also: Callable[[], bool] = lambda: True, within: float = 120) -> None:
         """Until these alerts fire, and `also` holds; then the snapshot."""
         firing: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""A real Prometheus with the files of deploy/, hurried: it scrapes and evaluates four times a second, ranges are
+"""A real Prometheus with the files of deploy/, hurried: it scrapes and evaluates twice a second, ranges are
 seconds, and nothing has to hold for long. All else is what is deployed."""
 
 import json
@@ -29,7 +29,7 @@ class Prometheus:
         folder.mkdir()
         self.folder, self.port = folder, free_port()
         config = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text())
-        config["global"] |= {"scrape_interval": "250ms", "evaluation_interval": "250ms", "scrape_timeout": "250ms"}
+        config["global"] |= {"scrape_interval": "500ms", "evaluation_interval": "500ms", "scrape_timeout": "500ms"}
         (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "downtick")
         del job["dns_sd_configs"]
         job["static_configs"] = [

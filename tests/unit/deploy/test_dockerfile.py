@@ -8,11 +8,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from tests.support.tools import missing
-
 from consumer.settings import Http
+from tests.support.tools import missing
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
