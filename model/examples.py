@@ -11,6 +11,7 @@ set takes the memory of its values, not of its windows, which are hundreds of ti
     gap:      one window                ·······│
     held out: step >= border                   │ ······
 
+A window is counted in the stock's own steps: that of one which trades every second day reaches back twice as far.
 No number that a training answer was made of lies at or behind the border or in a window of a held-out example: the
 parts share no value at all.
 """
@@ -156,18 +157,28 @@ def split(examples: Examples, table: Table, borders: tuple[int, int] | None = No
     return _nothing(examples, f"{len(times)} distinct steps are too few to split by time")
 
 
-def gap_begins(table: Table, border: int, reach: int) -> int:
-    """Time of the oldest value in a window of a step at or behind the border: where the gap before it begins."""
-    times = np.unique(np.concatenate([series.times for series in table.series]))
+def gap_begins(table: Table, border: int, reach: int) -> NDArray[np.int64]:
+    """(stocks,) the time at which the gap before a border begins for each stock: no answer before it may reach that.
+
+    Counted back from the first step at or behind the border in the steps of all stocks together and in the stock's own,
+    of which its windows are made; the earlier of the two. They differ where stocks have holes, or other frequencies.
+    """
+    together = _oldest(np.unique(np.concatenate([series.times for series in table.series])), border, reach)
+    own = [_oldest(series.times, border, reach) if series.times[-1] >= border else together for series in table.series]
+    return np.minimum(np.array(own, np.int64), together)
+
+
+def _oldest(times: NDArray[np.int64], border: int, reach: int) -> int:
+    """Time of the oldest value in the window of the first of these steps at or behind the border."""
     at = int(np.searchsorted(times, border)) - (reach - 1)
-    return int(times[max(at, 0)]) if len(times) else border
+    return int(times[max(at, 0)])
 
 
 def _by_time(examples: Examples, table: Table, borders: tuple[int, int]) -> Split:
     first, second = borders
-    reach = examples.inputs.reach
-    train = examples.take(examples.until < gap_begins(table, first, reach))
-    validation = examples.take((examples.time >= first) & (examples.until < gap_begins(table, second, reach)))
+    reach, stock = examples.inputs.reach, examples.stock
+    train = examples.take(examples.until < gap_begins(table, first, reach)[stock])
+    validation = examples.take((examples.time >= first) & (examples.until < gap_begins(table, second, reach)[stock]))
     test = examples.take(examples.time >= second)
     note = f"split by time, {reach - 1} steps left out before each border; the test part was used for no choice"
     return Split(train, validation, test, note, "time", borders)

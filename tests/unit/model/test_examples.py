@@ -47,6 +47,46 @@ def test_the_parts_share_no_value() -> None:
         assert before.until.max() < after.time.min() - (WINDOW - 1) * DAY
 
 
+def thinned(data: Table) -> Table:
+    """The second stock trades every second day only, the third not in the month before the first border."""
+    days = np.arange(320)
+    kept = (days >= 0, days % 2 == 0, (days < VALIDATION - 35) | (days >= VALIDATION - 5))
+    return replace(
+        data,
+        series=tuple(
+            replace(s, times=s.times[at], values=s.values[at], labels=s.labels[at])
+            for s, at in zip(data.series, kept, strict=True)
+        ),
+    )
+
+
+def test_the_parts_share_no_value_of_a_stock_that_does_not_trade_every_day() -> None:
+    data = thinned(table(walks(3, 320)))
+    train, validation, test = parts(data)
+    starts = np.cumsum([0, *(len(one.times) for one in data.series)])
+    for before, after in ((train, validation), (validation, test), (train, test)):
+        for number, one in enumerate(data.series):
+            answered = np.searchsorted(one.times, before.until[before.stock == number].max())
+            seen = after.end[after.stock == number].min() - starts[number] - (WINDOW - 1)
+            assert answered < seen, number
+
+
+def test_an_hourly_stock_beside_it_does_not_shorten_the_gap_of_a_daily_one() -> None:
+    daily = table(walks(1, 320))
+    hours = np.arange(150 * 24, 320 * 24) * (DAY // 24)
+    hourly = Series("H", hours, walks(1, len(hours), seed=5).T, np.full(len(hours), np.nan, np.float32))
+    train, _, _ = parts(replace(daily, series=(*daily.series, hourly)))
+    assert train.until[train.stock == 0].max() == (VALIDATION - (WINDOW - 1) - 1) * DAY
+    assert train.until[train.stock == 1].max() == VALIDATION * DAY - WINDOW * (DAY // 24)
+
+
+def test_a_stock_that_ended_before_the_border_keeps_its_last_windows() -> None:
+    data = table(walks(3, 320))
+    ended = replace(data.series[0], times=data.series[0].times[:150], values=data.series[0].values[:150])
+    train, _, _ = parts(replace(data, series=(ended, *data.series[1:])))
+    assert train.time[train.stock == 0].max() == 148 * DAY
+
+
 def test_the_gap_is_one_window_and_the_held_out_part_begins_at_the_border() -> None:
     train, validation, test = parts(table(walks(3, 320)))
     assert train.time.max() == (VALIDATION - (WINDOW - 1) - HALF - 1) * DAY

@@ -68,6 +68,21 @@ def test_no_scored_window_holds_a_value_that_a_baseline_learnt_from() -> None:
     assert max(days(found.later.until[found.validation])) < oldest
 
 
+def test_no_scored_window_of_a_stock_with_holes_holds_a_value_that_a_baseline_learnt_from() -> None:
+    data = table(walks(2, 200))
+    every_second = replace(
+        data.series[0],
+        times=data.series[0].times[::2],
+        values=data.series[0].values[::2],
+        labels=data.series[0].labels[::2],
+    )
+    found = held_out(replace(data, series=(every_second, data.series[1])), manifest())
+    assert found.train is not None
+    learnt = found.train.until[found.train.stock == 0].max() // DAY
+    calibrated = found.later.until[found.validation & (found.later.stock == 0)].max() // DAY
+    assert (learnt, calibrated) == (100 - 2 * (WINDOW - 1) - 2, 150 - 2 * (WINDOW - 1) - 2)
+
+
 def test_a_file_wholly_behind_the_border_is_scored_without_baselines_that_learn() -> None:
     data = table(walks(3, 60))
     later = replace(data, series=tuple(replace(s, times=s.times + 150 * DAY) for s in data.series))
