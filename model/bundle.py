@@ -39,6 +39,7 @@ LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are be
 MOST_COMMAS = 20_000  # in a manifest: each entry may be a fault of its own, and pydantic keeps a kilobyte of each
 MOST_WORK = 2**27  # multiplications a window; the network that ships takes a thousandth of it
 _END = struct.Struct("<4s4H2LH")  # the end of a zip file: signature, disks and entries, size of the directory, …
+ADDITION = 16  # multiplications of a network take about as long as one step of a mean or a volatility
 # What zipfile and NumPy raise on bytes that are no archive and no array; brackets without end are a TokenError.
 _UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, SyntaxError, TokenError)
 Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
@@ -133,10 +134,12 @@ def weight_shapes(manifest: Manifest) -> Shapes:
 
 
 def _work(manifest: Manifest) -> int:
-    """Multiplications that one window takes: each weight once, those of an LSTM's body once a step."""
+    """Multiplications that one window takes: each weight once, those of an LSTM's body once a step; and, in the same
+    unit, what its channels add up."""
     steps = manifest.window if manifest.network.kind == "lstm" else 1
     shapes = network.shapes(manifest.inputs, manifest.network)
-    return sum(int(np.prod(shape)) * (steps if name.startswith("lstm") else 1) for name, shape in shapes.items())
+    weights = sum(int(np.prod(shape)) * (steps if name.startswith("lstm") else 1) for name, shape in shapes.items())
+    return weights + ADDITION * manifest.window * sum(channel.span for channel in manifest.inputs.parsed)
 
 
 def golden_shapes(manifest: Manifest) -> Shapes:

@@ -25,7 +25,6 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,12 +123,24 @@ def _channel(
     elif channel.kind == "change":
         shown = moves[:, -window:] / unit
     elif channel.kind == "mean":
-        # Means of differences: w itself may be large beside them.
-        lagged = sliding_window_view(w, channel.span, axis=1)[:, -window:] - recent[:, :, None]
-        shown = lagged.mean(axis=2) / unit
+        # Means of differences: w itself may be large beside them. Step by step of the span, here and below: all of
+        # them at once would take `span` times the memory of the windows, gigabytes where both are long.
+        total = np.zeros_like(recent)
+        for back in range(1, channel.span):
+            total += _earlier(w, window, back) - recent
+        shown = total / channel.span / unit
     else:
-        shown = np.abs(sliding_window_view(moves, channel.span, axis=1)[:, -window:]).mean(axis=2) / unit - 1
+        sizes, total = np.abs(moves), np.zeros_like(recent)
+        for back in range(channel.span):
+            total += _earlier(sizes, window, back)
+        shown = total / channel.span / unit - 1
     return np.clip(shown, -CUT, CUT)
+
+
+def _earlier(series: NDArray[np.float64], window: int, back: int) -> NDArray[np.float64]:
+    """(n, window) of the steps that end `back` before the last one; a view."""
+    end = series.shape[1] - back
+    return series[:, end - window : end]
 
 
 def to_values(change: NDArray[np.float64], seen: Features) -> NDArray[np.float64]:

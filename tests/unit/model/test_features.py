@@ -1,3 +1,4 @@
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,6 +139,18 @@ def test_derived_channels_are_what_their_formulas_say() -> None:
     weights = 0.94 ** np.arange(6, -1, -1)
     young = (np.minimum(steps, 4 * steps.mean()) * weights).sum() / weights.sum()
     assert seen.spread[0] == pytest.approx(young / scale)
+
+
+def test_long_means_and_volatilities_take_no_more_memory_than_a_few_windows() -> None:
+    inputs = Inputs(250, ("value.mean250", "value.volatility250"))
+    windows = walks(64, inputs.reach)[:, :, None]
+    tracemalloc.start()
+    try:
+        features(windows, inputs)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * windows.nbytes, f"{peak / 1e6:.1f} MB"  # all spans side by side: 125 times as much
 
 
 def test_a_jump_before_the_window_is_cut() -> None:
