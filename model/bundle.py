@@ -106,15 +106,15 @@ def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mappi
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        fresh = scratch / "new"
         fresh.mkdir()
         for name, data in files.items():
             with (fresh / name).open("wb") as file:
                 file.write(data)
+    fresh, old = scratch / "new", scratch / "old"
                 file.flush()
                 os.fsync(file.fileno())
         if path.exists():
-            path.rename(scratch / "old")
+            path.rename(old)
         fresh.rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -123,6 +123,8 @@ def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mappi
 
 def check_place(path: Path) -> None:
     """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace."""
+        if old.exists() and not path.exists():
+            old.rename(path)  # if that fails as well, nothing is deleted: the old bundle lies in `scratch`
     if path.exists() and not (path / MANIFEST).exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
 

@@ -93,6 +93,37 @@ def test_a_bundle_is_replaced_and_anything_else_is_left_alone(folder: Path, tmp_
 def test_a_writer_that_dies_leaves_the_old_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bundle.load(folder)
     monkeypatch.setattr(bundle.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+def refuse_to_rename(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    rename = Path.rename
+
+    def refusing(path: Path, target: Path) -> Path:
+        if path.name in names:
+            raise OSError(f"{path.name} stays where it is")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+
+
+def test_a_new_bundle_that_cannot_take_the_old_ones_place_leaves_the_old_one_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = bundle.load(folder)
+    refuse_to_rename(monkeypatch, "new")
+    with pytest.raises(OSError, match="new stays where it is"):
+        bundle.write(folder, content.manifest, content.weights, content.golden)
+    assert bundle.load(folder).manifest == content.manifest
+    assert [p.name for p in folder.parent.iterdir()] == ["mine"]
+
+
+def test_an_old_bundle_that_cannot_be_put_back_is_not_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = bundle.load(folder)
+    refuse_to_rename(monkeypatch, "new", "old")
+    with pytest.raises(OSError, match="old stays where it is"):
+        bundle.write(folder, content.manifest, content.weights, content.golden)
+    [scratch] = folder.parent.iterdir()
+    assert bundle.load(scratch / "old").manifest == content.manifest
+
+
     with pytest.raises(OSError, match="disk full"):
         bundle.write(folder, content.manifest, content.weights, content.golden)
     assert bundle.load(folder).manifest == content.manifest
