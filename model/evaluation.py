@@ -77,17 +77,20 @@ def choose_thresholds(
             so the flag goes off above it, unless no pair will do that.
     """
     known = np.isfinite(examples.label)
-    label, stock, p = examples.label[known] == 1, examples.stock[known], probability[known]
+    label, stock, p = examples.label[known] == 1, examples.stock, probability[known]
     found: list[_Pair] = []
     for on in np.unique(np.quantile(p, [*np.linspace(0.3, 0.97, 35), 0.98, 0.99, 0.995]).astype(np.float32)):
         for width in (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3):
             if width and on <= width:
                 continue  # nothing is below zero: the flag would stay on for ever
-            flag = flags(p, stock, Thresholds(falling_on=float(on), falling_off=float(np.float32(on - width))))
-            hits = float((flag & label).sum())
+            tried = Thresholds(falling_on=float(on), falling_off=float(np.float32(on - width)))
+            # Of every step, then of those with a label: the service's flag goes on and off at the others too.
+            flag = flags(probability, stock, tried)
+            told = flag[known]
+            hits = float((told & label).sum())
             found.append(
                 _Pair(
-                    float(on), width, hits / max(1.0, float(flag.sum())), hits / float(label.sum()), _flips(flag, stock)
+                    float(on), width, hits / max(1.0, float(told.sum())), hits / float(label.sum()), _flips(flag, stock)
                 )
             )
     found = [pair for pair in found if np.float32(pair.on - pair.width) > still] or found
@@ -206,7 +209,7 @@ def metrics(
     """Every score of these examples; see `Metrics`. Errors and coverage in the window's own scale."""
     known = np.isfinite(examples.label)
     label, p, slope = examples.label[known], answers.probability[known], examples.slope[known]
-    flag = flags(p, examples.stock[known], thresholds)
+    flag = flags(answers.probability, examples.stock, thresholds)  # of every step, as the service has it
     truth = examples.change
     scored = np.isfinite(truth)
     error = (truth - answers.change)[scored]
@@ -224,8 +227,8 @@ def metrics(
         brier=float(np.mean((p - label) ** 2)) if len(label) else None,
         base_brier=None if base is None else base * (1 - base),
         log_loss=log_loss(label, p) if len(label) else None,
-        mcc=mcc(label, flag) if len(label) else None,
-        flips_per_1000=1000 * _flips(flag, examples.stock[known]) / len(label) if len(label) else None,
+        mcc=mcc(label, flag[known]) if len(label) else None,
+        flips_per_1000=1000 * _flips(flag, examples.stock) / len(examples),
         mae=float(np.mean(np.abs(error))) if len(error) else None,
         naive_mae=float(np.mean(np.abs(truth[scored]))) if len(error) else None,
         coverage=float(np.mean((unit >= interval.low) & (unit <= interval.high))) if len(error) else None,

@@ -16,7 +16,7 @@ from model.evaluation import (
     shrink_of,
     temperature,
 )
-from model.examples import make
+from model.examples import Examples, make
 from model.inputs import Inputs
 from model.labels import HALF
 from model.manifest import Interval, LabelRule, Thresholds
@@ -101,6 +101,32 @@ def test_the_interval_always_holds_the_forecast() -> None:
     assert found.high > 1.9
 
 
+def with_a_dead_zone() -> tuple[Examples, np.ndarray]:
+    """Examples of which two in five have no label, and probabilities that turn the flag off in between."""
+    made = make(table(walks(6, 400)), LabelRule(rule="drop", look_ahead=1, threshold=0.01, dead_zone=0.01), Inputs(4))
+    noise = np.random.default_rng(0).normal(0, 0.2, len(made))
+    known = np.isfinite(made.label)
+    assert 0.2 < np.mean(~known) < 0.6
+    return made, np.clip(np.where(known, 0.4 + 0.4 * np.nan_to_num(made.label), 0.1) + noise, 0, 1)
+
+
+def test_the_flag_that_is_measured_is_the_one_the_service_has_steps_without_a_label_included() -> None:
+    made, probability = with_a_dead_zone()
+    known = np.isfinite(made.label)
+    flag, label = flags(probability, made.stock, PAIR), made.label[known] == 1
+    assert (flag[known] != flags(probability[known], made.stock[known], PAIR)).any()
+    interval = Interval(level=0.9, low=-1, high=1, source="held-out residuals")
+    found = metrics(made, Answers(probability, np.zeros(len(made))), PAIR, interval, str)
+    assert found.mcc == mcc(made.label[known], flag[known])
+    flips = sum(int(np.sum(flag[made.stock == s][1:] != flag[made.stock == s][:-1])) for s in range(6))
+    assert found.flips_per_1000 == pytest.approx(1000 * flips / len(made))
+    pair = choose_thresholds(made, probability, 0.8)
+    told = flags(probability, made.stock, pair)[known]
+    assert pair.precision == (label & told).sum() / told.sum()
+    assert pair.recall == (label & told).sum() / label.sum()
+    assert pair.falling_off < pair.falling_on  # else the steps between would not matter
+
+
 def test_thresholds_reach_the_wanted_precision_and_ride_out_what_flickers() -> None:
     made = make(table(walks(6, 400)), REGIME, Inputs(16))
     noise = np.random.default_rng(0).normal(0, 0.2, len(made))
@@ -109,7 +135,7 @@ def test_thresholds_reach_the_wanted_precision_and_ride_out_what_flickers() -> N
     recalls = []
     for wanted in (0.6, 0.8, 0.9):
         pair = choose_thresholds(made, probability, wanted)
-        flag, label = flags(probability[known], made.stock[known], pair), made.label[known] == 1
+        flag, label = flags(probability, made.stock, pair)[known], made.label[known] == 1
         assert pair.wanted_precision == wanted <= (label & flag).sum() / flag.sum() == pair.precision
         assert pair.recall == (label & flag).sum() / label.sum()
         recalls.append(pair.recall)
