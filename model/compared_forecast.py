@@ -177,6 +177,7 @@ def _forecast_row(
         found["mase"] = part.mean(errors["this"][scaled] * factor)
         own_found["mase"] = part.mean(errors["own"][scaled] * factor)
     units = compared.units[used]
+    tested = name != "bundle" and compared.unit != "stock"  # the test is one of a series in time; stocks are none
     return ForecastRow(
         name=name,
         title=title,
@@ -184,8 +185,8 @@ def _forecast_row(
         rows=int(used.sum()),
         scores={metric: Number.of(draws) for metric, draws in found.items()},
         against=_against(name, own_found, found),
-        absolute=None if name == "bundle" else _tested(errors["own"] - errors["this"], units),
-        squared=None if name == "bundle" else _tested(errors["own"] ** 2 - errors["this"] ** 2, units),
+        absolute=_tested(errors["own"] - errors["this"], units) if tested else None,
+        squared=_tested(errors["own"] ** 2 - errors["this"] ** 2, units) if tested else None,
     )
 
 

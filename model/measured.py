@@ -157,7 +157,9 @@ class LossTest(_Part):
 class ForecastRow(Row):
     """A forecast of the next value."""
 
-    absolute: LossTest | None = Field(description="of absolute errors; null for the bundle")
+    absolute: LossTest | None = Field(
+        description="of absolute errors; null for the bundle, and where the unit is `stock`"
+    )
     squared: LossTest | None
 
 

@@ -231,6 +231,8 @@ def _differences(caption: str, models: Sequence[Row], names: Sequence[str]) -> s
 
 
 def _tests(models: Sequence[ForecastRow]) -> str:
+    if all(row.absolute is None for row in models):
+        return ""
     body = "".join(
         f"<tr><th>{_words(row.title)}</th>{_tested(row.absolute)}{_tested(row.squared)}"
         f"<td>{row.absolute.n if row.absolute is not None else 0:,}</td></tr>"

@@ -198,6 +198,10 @@ def test_the_seed_table_is_measured_and_nothing_is_claimed_of_it(tmp_path: Path)
     assert found.flag is not None
     assert (found.flag.sample.unit, found.flag.sample.rows) == ("stock", 5)
     assert sentences(found)[0].startswith("flag: ROC-AUC 1.000")
+    # Stocks have no order in time, which is what Diebold and Mariano's test is of.
+    assert found.forecast is not None
+    assert found.forecast.sample.unit == "stock"
+    assert [(r.absolute, r.squared) for r in found.forecast.models] == [(None, None)] * len(found.forecast.models)
 
 
 def test_of_too_many_stocks_some_are_drawn_for_the_slow_methods_and_that_is_told(
