@@ -193,10 +193,16 @@ def _by_stock(examples: Examples, table: Table) -> Split:
 
 
 def _checked(examples: Examples, found: Split) -> Split:
+    way = "move the borders, or give more data" if found.by == "time" else "give more data"
     for name in ("train", "validation", "test"):
         part = getattr(found, name)
-        if len(np.unique(part.label[np.isfinite(part.label)])) < 2 or not np.isfinite(part.target).any():
-            return _nothing(examples, f"split by {found.by}, the {name} part lacks one of the classes")
+        fault = ""
+        if not np.isfinite(part.target).any():
+            fault = f"has no room for a window of {examples.inputs.reach} values and the next one"
+        elif len(np.unique(part.label[np.isfinite(part.label)])) < 2:
+            fault = "lacks one of the classes"
+        if fault:
+            return _nothing(examples, f"split by {found.by}, the {name} part {fault}: {way}")
     return found
 
 

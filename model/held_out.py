@@ -141,7 +141,7 @@ def _by_time(
             later = made.take(made.time >= first)
             validation = np.isin(later.end, found.validation.end)
             return HeldOut(later, validation, later.time >= second, found.train, (first, second), certain, notes)
-    why = "no row lies before it" if behind.all() else "the rows before it lack one of the classes"
+    why = "no row lies before it" if behind.all() else "the rows before it are too few, or lack one of the classes"
     notes = (*notes, f"baselines that must be trained are left out: scored from {name} on, {why}")
     later = made.take(behind)
     everything = np.ones(len(later), np.bool_)

@@ -185,7 +185,7 @@ def _split(table: Table, recipe: Recipe, inputs: Inputs, report: Callable[[str],
     )
     found = examples.split(made, table, recipe.borders)
     if recipe.borders and found.test is None:
-        raise CannotTrain(f"{found.note}: choose other borders")
+        raise CannotTrain(found.note)
     report(found.note)
     return found
 

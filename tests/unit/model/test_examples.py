@@ -132,7 +132,14 @@ def test_unless_borders_are_named_they_lie_at_sixty_and_eighty_percent_of_time()
     assert found.test.time.min() == (15 + 239) * DAY
 
 
-@pytest.mark.parametrize(("steps", "why"), [(40, "24 distinct steps are too few"), (50, "lacks one of the classes")])
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        (40, "24 distinct steps are too few"),
+        (50, "the train part has no room for a window of 16 values and the next one: move the borders, or give more"),
+        (320, "the train part lacks one of the classes: move the borders, or give more data"),
+    ],
+)
 def test_too_little_time_to_hold_any_out_is_said(steps: int, why: str) -> None:
     data = table(np.exp(0.01 * np.cumsum(np.ones((2, steps)), axis=1)))
     made = make(data, REGIME, INPUTS)

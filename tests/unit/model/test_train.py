@@ -130,7 +130,11 @@ def test_what_cannot_be_learnt_is_told(tmp_path: Path) -> None:
         (table(walks(2, 1)), Recipe("regime"), "every stock has a single value"),
         (rising, Recipe("regime"), "the labels of all windows of 32 steps are all 0"),
         (table(walks(2, 34)), Recipe("regime"), "are missing; the rule needs series of at least 40 steps"),
-        (walk, replace(QUICK, borders=(58 * DAY, 59 * DAY)), "lacks one of the classes: choose other borders"),
+        (
+            walk,
+            replace(QUICK, borders=(58 * DAY, 59 * DAY)),
+            "the validation part has no room for a window of 16 values and the next one: move the borders",
+        ),
     ]:
         with pytest.raises(CannotTrain, match=why):
             train(data, recipe, tmp_path / "b")
