@@ -224,7 +224,7 @@ class ModelWatcher:
         self._histories.check(found)
         found.warm()
         known, self._active, self._active_mark = self._active, found, mark
-        if (found.version, found.manifest.files) == (known.version, known.manifest.files):
+        if found.manifest == known.manifest:
             return  # the same, moved or touched
         with self._lock:
             self._offer = Change(active=found)

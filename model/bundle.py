@@ -1,6 +1,7 @@
 """A trained model as a folder: plain numbers and text, checked in full before use, no code in it.
 
-    bundle.json    what it is, how it was made and how good it was (`Manifest`), with the SHA-256 of the others
+    bundle.json    what it is, how it was made and how good it was (`Manifest`), with the SHA-256 of the others and a
+                   version that ends in a hash of all the rest
     weights.npz    the Keras weights by name (network.shapes), float32
     golden.npz     at most 64 windows, the features of each and what Keras answered: checked by the Predictor
 
@@ -38,8 +39,8 @@ MANIFEST, WEIGHTS, GOLDEN = "bundle.json", "weights.npz", "golden.npz"
 LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are below 100 kB
 MOST_COMMAS = 20_000  # in a manifest: each entry may be a fault of its own, and pydantic keeps a kilobyte of each
 MOST_WORK = 2**27  # multiplications a window; the network that ships takes a thousandth of it
-_END = struct.Struct("<4s4H2LH")  # the end of a zip file: signature, disks and entries, size of the directory, …
 ADDITION = 16  # multiplications of a network take about as long as one step of a mean or a volatility
+_END = struct.Struct("<4s4H2LH")  # the end of a zip file: signature, disks and entries, size of the directory, …
 # What zipfile and NumPy raise on bytes that are no archive and no array; brackets without end are a TokenError.
 _UNREADABLE = (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError, SyntaxError, TokenError)
 Shapes = dict[str, tuple[tuple[int, ...], "np.dtype[Any]"]]
@@ -78,6 +79,11 @@ def load(path: Path) -> Bundle:
     manifest = _manifest(path, content[MANIFEST])
     if not manifest.version or manifest.files.keys() != {WEIGHTS, GOLDEN}:
         raise BadBundle(f"{path / MANIFEST}: must hold a version and the SHA-256 of {WEIGHTS} and {GOLDEN}")
+    if not manifest.version.endswith(f"-{manifest.digest}"):
+        raise BadBundle(
+            f"{path / MANIFEST}: is not what {manifest.version} was written with, of which the version would end in "
+            f"{manifest.digest}: put the file back as it was written, or train another bundle"
+        )
     if (work := _work(manifest)) > MOST_WORK:
         raise BadBundle(f"{path / MANIFEST}: {work:,} multiplications a window, which takes too long even to verify")
     for name, digest in manifest.files.items():
@@ -105,26 +111,26 @@ def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mappi
     files[MANIFEST] = (manifest.model_dump_json(indent=2) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    fresh, old = scratch / "new", scratch / "old"
     try:
         fresh.mkdir()
         for name, data in files.items():
             with (fresh / name).open("wb") as file:
                 file.write(data)
-    fresh, old = scratch / "new", scratch / "old"
                 file.flush()
                 os.fsync(file.fileno())
         if path.exists():
             path.rename(old)
         fresh.rename(path)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)  # if that fails as well, nothing is deleted: the old bundle lies in `scratch`
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest
 
 
 def check_place(path: Path) -> None:
     """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace."""
-        if old.exists() and not path.exists():
-            old.rename(path)  # if that fails as well, nothing is deleted: the old bundle lies in `scratch`
     if path.exists() and not (path / MANIFEST).exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
 

@@ -195,8 +195,17 @@ class Manifest(_Part):
         return Inputs(self.window, self.channels)
 
     def sealed(self, files: dict[str, str], now: datetime | None = None) -> Manifest:
-        """A copy with the checksums and the version: the time, and six digits of a hash over everything else in it."""
+        """A copy with the checksums and the version: the time, and the digest of everything else in it."""
         bare = Manifest.model_validate({**self.model_dump(), "version": "", "files": files})
-        digest = hashlib.sha256(bare.model_dump_json().encode()).hexdigest()[:6]
         stamp = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H%M%SZ")
-        return bare.model_copy(update={"version": f"{stamp}-{digest}"})
+        return bare.model_copy(update={"version": f"{stamp}-{bare.digest}"})
+
+    @property
+    def digest(self) -> str:
+        """Six digits of a hash over everything but the version, which ends in them: that the content is the version's.
+
+        No proof against intent, who can make a version of their own anyway. Entries that a file does not have are left
+        out: one that was written before there were such keeps its digest.
+        """
+        bare = self.model_copy(update={"version": ""})
+        return hashlib.sha256(bare.model_dump_json(exclude_unset=True).encode()).hexdigest()[:6]

@@ -57,8 +57,8 @@ GIVEN = LabelRule(rule="given", look_ahead=1)
 class Said:
     """As much of a manifest as the engine reads."""
 
+    version: str
     label: LabelRule
-    files: tuple[str, ...] = ()
 
 
 BAD = b"not json"
@@ -80,7 +80,7 @@ class SlopeModel:
 
     def __init__(self, version: str = "v1", label: LabelRule = GIVEN) -> None:
         self.calls: list[int] = []  # rows of each call
-        self.version, self.manifest = version, Said(label)
+        self.version, self.manifest = version, Said(version, label)
 
     def predict(self, windows: NDArray[np.float64]) -> Predictions:
         assert windows.shape[1] >= 3

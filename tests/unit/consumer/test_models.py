@@ -137,6 +137,11 @@ def test_the_same_bundle_touched_is_no_change(world: World) -> None:
     assert world.told("model_swaps_total", outcome="activated") == 0
 
 
+def test_the_same_version_with_another_manifest_is_a_change(world: World) -> None:
+    world.put("v1", other := Model("v1", label=REGIME))
+    assert world.look() == Change(active=other)  # type: ignore[arg-type]
+
+
 def test_a_bundle_alone_without_a_folder_of_versions_is_watched_too(tmp_path: Path) -> None:
     world = World(tmp_path)
     watcher = ModelWatcher(

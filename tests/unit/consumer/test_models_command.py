@@ -1,6 +1,5 @@
 """`downtick models` as it is typed: what it prints, what it changes, and that it refuses in one line."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from model import versions
 from model.predictor import DEFAULT_BUNDLE
 from tests.support.command import Done, downtick
+from tests.support.sealed import seal
 from tests.support.variants import variant
 
 
@@ -125,11 +125,8 @@ def test_what_running_workers_will_refuse_is_said_at_once(models: Path, version:
 
 def test_a_bundle_that_is_broken_or_computes_something_else_is_not_activated(models: Path) -> None:
     assert refused(models, "activate", "broken") == "downtick models: models/broken: golden.npz is missing\n"
-    manifest = json.loads((models / "new" / "bundle.json").read_text(encoding="utf-8"))
     shutil.copy(models / "old" / "weights.npz", models / "new" / "weights.npz")
-    digest = hashlib.sha256((models / "new" / "weights.npz").read_bytes()).hexdigest()
-    sealed = {**manifest, "files": {**manifest["files"], "weights.npz": digest}}
-    (models / "new" / "bundle.json").write_text(json.dumps(sealed), encoding="utf-8")
+    seal(models / "new")
     for action in ("activate", "shadow"):
         assert "of the golden windows is off by" in refused(models, action, "new")
     assert versions.resolve(models).name == "old"

@@ -1,6 +1,5 @@
 """A bundle comes back as it was written, and anything else than that is refused with one line."""
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -15,6 +14,7 @@ from model import bundle
 from model.bundle import BadBundle
 from model.manifest import Architecture
 from model.predictor import DEFAULT_BUNDLE, Predictor
+from tests.support.sealed import seal
 
 
 @pytest.fixture
@@ -27,12 +27,6 @@ def edit(folder: Path, **changes: Any) -> None:
     """Change top-level entries of bundle.json."""
     file = folder / "bundle.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
-def seal(folder: Path) -> None:
-    """Give changed files their right checksums: what is told then lies deeper."""
-    digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ("weights.npz", "golden.npz")}
-    edit(folder, files=digests)
 
 
 def arrays(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
@@ -93,6 +87,12 @@ def test_a_bundle_is_replaced_and_anything_else_is_left_alone(folder: Path, tmp_
 def test_a_writer_that_dies_leaves_the_old_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bundle.load(folder)
     monkeypatch.setattr(bundle.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        bundle.write(folder, content.manifest, content.weights, content.golden)
+    assert bundle.load(folder).manifest == content.manifest
+    assert [p.name for p in folder.parent.iterdir()] == ["mine"]
+
+
 def refuse_to_rename(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     rename = Path.rename
 
@@ -122,12 +122,6 @@ def test_an_old_bundle_that_cannot_be_put_back_is_not_deleted(folder: Path, monk
         bundle.write(folder, content.manifest, content.weights, content.golden)
     [scratch] = folder.parent.iterdir()
     assert bundle.load(scratch / "old").manifest == content.manifest
-
-
-    with pytest.raises(OSError, match="disk full"):
-        bundle.write(folder, content.manifest, content.weights, content.golden)
-    assert bundle.load(folder).manifest == content.manifest
-    assert [p.name for p in folder.parent.iterdir()] == ["mine"]
 
 
 def test_a_path_without_a_bundle_is_told(tmp_path: Path) -> None:
@@ -192,6 +186,53 @@ MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_manifest_that_breaks_a_rule_is_told_with_the_rule(folder: Path, changes: dict[str, Any], what: str) -> None:
     edit(folder, **changes)
     assert told(folder).startswith(f"mine/bundle.json: {what}")
+
+
+def changed(folder: Path, entry: str, **values: Any) -> dict[str, Any]:
+    """The entry of bundle.json with some of its values changed."""
+    return {entry: {**json.loads((folder / "bundle.json").read_text())[entry], **values}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "values"),
+    [
+        ("thresholds", {"falling_on": 0.99}),
+        ("interval", {"high": 9.5}),
+        ("metrics", {"note": "measured by an expert"}),
+        ("libraries", {"numpy": "0.1"}),
+    ],
+)
+def test_a_manifest_that_was_changed_by_hand_is_told(folder: Path, entry: str, values: dict[str, Any]) -> None:
+    edit(folder, **changed(folder, entry, **values))
+    version = json.loads((folder / "bundle.json").read_text())["version"]
+    line = told(folder)
+    assert line.startswith(f"mine/bundle.json: is not what {version} was written with")
+    assert line.endswith("put the file back as it was written, or train another bundle")
+    seal(folder)
+    assert bundle.load(folder).manifest.version[-6:] != version[-6:]
+
+
+def test_a_version_that_was_changed_by_hand_is_told(folder: Path) -> None:
+    version = bundle.load(folder).manifest.version
+    edit(folder, version=f"{version[:-6]}000000")
+    assert told(folder).startswith(f"mine/bundle.json: is not what {version[:-6]}000000 was written with")
+
+
+def test_a_manifest_may_be_laid_out_anew(folder: Path) -> None:
+    manifest = bundle.load(folder).manifest
+    edit(folder)
+    assert len((folder / "bundle.json").read_text().splitlines()) == 1
+    assert bundle.load(folder).manifest == manifest
+
+
+def test_what_a_manifest_does_not_say_is_no_part_of_its_digest(folder: Path) -> None:
+    """Or each entry that is added to manifests, with a default, would make every bundle of before a forged one."""
+    manifest = bundle.load(folder).manifest
+    network = json.loads((folder / "bundle.json").read_text())["network"]
+    edit(folder, network={name: value for name, value in network.items() if name != "members"})
+    silent = bundle.read_manifest(folder)
+    assert silent == manifest
+    assert silent.digest != manifest.digest
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\0"])

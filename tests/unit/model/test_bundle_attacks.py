@@ -3,7 +3,6 @@
 What a bundle's own rules refuse (shapes, checksums, manifests) is in test_bundle.py; here it is what lies about itself,
 leads elsewhere, never ends, or unpacks to more than it should."""
 
-import hashlib
 import io
 import json
 import os
@@ -23,6 +22,7 @@ import pytest
 from model import bundle, versions
 from model.bundle import GOLDEN, MANIFEST, WEIGHTS, BadBundle
 from model.predictor import DEFAULT_BUNDLE, Predictor
+from tests.support.sealed import seal
 
 MEMORY, SECONDS = 40e6, 5.0  # that refusing may take; reading a bundle of ours takes 0.2 MB
 
@@ -47,12 +47,6 @@ def folder(tmp_path: Path) -> Path:
 def manifest(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return found
-
-
-def seal(folder: Path, **changes: Any) -> None:
-    """Give the files their right checksums, as somebody would who made the bundle with intent."""
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS, GOLDEN)}
-    (folder / MANIFEST).write_text(json.dumps({**manifest(folder), "files": digests, **changes}), encoding="utf-8")
 
 
 def refused(folder: Path, load: Callable[[Path], object] = bundle.load) -> str:
@@ -329,6 +323,12 @@ def test_changed_weights_with_a_right_checksum_are_refused_by_what_they_compute(
 WORK: dict[str, dict[str, Any]] = {
     "a wide one over many steps": {"window": 4096, "min_history": 4096, "network": {"kind": "lstm", "units": 1024}},
     "many of them": {"window": 512, "min_history": 512, "network": {"kind": "lstm", "units": 256, "members": 16}},
+    "one of many inputs": {
+        "window": 4096,
+        "min_history": 4096,
+        "channels": [f"a{number}" for number in range(64)],
+        "network": {"kind": "dense", "units": 1024},
+    },
     "one of long means": {
         "window": 3585,
         "min_history": 4096,
@@ -340,12 +340,6 @@ WORK: dict[str, dict[str, Any]] = {
         "min_history": 4096,
         "channels": [f"value.volatility{span}" for span in range(449, 513)],
         "network": {"kind": "dense"},
-    },
-    "one of many inputs": {
-        "window": 4096,
-        "min_history": 4096,
-        "channels": [f"a{number}" for number in range(64)],
-        "network": {"kind": "dense", "units": 1024},
     },
 }
 

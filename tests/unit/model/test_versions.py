@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,16 @@ from model import bundle, versions
 from model.bundle import BadBundle
 from model.predictor import DEFAULT_BUNDLE
 
+DIGEST = bundle.read_manifest(DEFAULT_BUNDLE).digest
 
-def put(folder: Path, name: str, version: str = "") -> Path:
-    """A copy of the bundle that ships; only the text of its version differs."""
+
+def put(folder: Path, name: str, written: str = "") -> Path:
+    """A copy of the bundle that ships, sealed at another time: that is all its version differs in."""
     target = Path(shutil.copytree(DEFAULT_BUNDLE, folder / name))
-    if version:
-        file = target / "bundle.json"
-        text = file.read_text(encoding="utf-8")
-        old = text.split('"version": "')[1].split('"')[0]
-        file.write_text(text.replace(old, version), encoding="utf-8")
+    if written:
+        manifest = bundle.load(target).manifest
+        manifest = manifest.sealed(dict(manifest.files), datetime.fromisoformat(written))
+        (target / bundle.MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
     return target
 
 
@@ -29,9 +31,9 @@ def models(tmp_path: Path) -> Path:
     """Three versions; by name alone `c` would be the last."""
     folder = tmp_path / "models"
     folder.mkdir()
-    put(folder, "a", "2026-11-23T120000Z-000000")
-    put(folder, "b", "2027-01-01T000000Z-000000")
-    put(folder, "c", "2026-12-31T235959Z-ffffff")
+    put(folder, "a", "2026-11-23T12:00:00Z")
+    put(folder, "b", "2027-01-01T00:00:00Z")
+    put(folder, "c", "2026-12-31T23:59:59Z")
     return folder
 
 
@@ -56,7 +58,7 @@ def test_a_bundle_counts_itself_whatever_lies_in_it(models: Path) -> None:
 
 def test_without_a_pointer_the_greatest_version_counts(models: Path) -> None:
     assert versions.resolve(models) == models / "b"
-    put(models, ".hidden", "2030-01-01T000000Z-000000")
+    put(models, ".hidden", "2030-01-01T00:00:00Z")
     (models / "d").mkdir()
     (models / "d" / "bundle.json").write_text("{")
     assert versions.resolve(models) == models / "b"
@@ -71,7 +73,7 @@ def test_manifests_are_read_again_only_when_they_change(models: Path, monkeypatc
         assert versions.resolve(models) == models / "b"
     assert sorted(read) == ["a", "b", "c"]
     shutil.rmtree(models / "c")
-    put(models, "c", "2028-01-01T000000Z-000000")
+    put(models, "c", "2028-01-01T00:00:00Z")
     assert versions.resolve(models) == models / "c"
     assert sorted(read) == ["a", "b", "c", "c"]
 
@@ -154,10 +156,10 @@ def test_a_pointer_that_is_no_plain_file_is_refused_and_not_waited_for(models: P
 
 
 def test_a_folder_in_the_pointers_place_is_told_and_never_counts(models: Path) -> None:
-    put(models, "shadow", "2030-01-01T000000Z-000000")
+    put(models, "shadow", "2030-01-01T00:00:00Z")
     assert versions.resolve(models) == models / "b"
     assert "where the pointer of that name belongs" in told(lambda: versions.shadow(models, "a"), models)
-    put(models, "current", "2031-01-01T000000Z-000000")
+    put(models, "current", "2031-01-01T00:00:00Z")
     for action in (lambda: versions.resolve(models), lambda: versions.activate(models, "a")):
         assert told(action, models) == "models/current: is not a file"
 
@@ -267,7 +269,7 @@ def test_versions_are_listed_newest_first_with_what_they_are_and_what_is_wrong_w
 
 def test_a_bundle_alone_is_listed_as_the_one_that_counts(models: Path) -> None:
     [one] = versions.versions(models / "a")
-    assert (one.name, one.current, one.version) == ("a", True, "2026-11-23T120000Z-000000")
+    assert (one.name, one.current, one.version) == ("a", True, f"2026-11-23T120000Z-{DIGEST}")
 
 
 def test_listing_nothing_is_told(tmp_path: Path) -> None:
@@ -277,9 +279,9 @@ def test_listing_nothing_is_told(tmp_path: Path) -> None:
 def test_a_version_is_named_by_its_folder_or_the_beginning_of_its_version(models: Path) -> None:
     assert versions.named(models, "a").name == "a"
     assert versions.named(models, "2027").name == "b"
-    assert versions.named(models, "2026-12-31T235959Z-ffffff").name == "c"
+    assert versions.named(models, f"2026-12-31T235959Z-{DIGEST}").name == "c"
     assert told(lambda: versions.named(models, "2026"), models) == "models: 2 versions are called '2026': c, a"
     assert told(lambda: versions.named(models, "z"), models) == "models: no version is called 'z'"
     assert told(lambda: versions.named(models, ""), models) == "models: no version is called ''"
-    put(models, "2027", "2026-01-01T000000Z-000000")
+    put(models, "2027", "2026-01-01T00:00:00Z")
     assert versions.named(models, "2027").name == "2027"  # a folder's whole name comes first
