@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 LARGEST_CHANGE = 32.0  # targets are cut to this many scales in training: a stock that woke up must not drown the rest
 TOLD_SECONDS = 0.2  # between reports within an epoch
+# Batches from one look at whether the loss is still a number to the next. Counted and not timed: processes that train
+# together have the same losses, and must end at the same batch, or one waits for the other's share of the next.
+CHECKED = 50
 EPOCHS, PATIENCE, BATCH, LEARNING_RATE = 30, 4, 256, 0.001
 # Of the weights, per batch. The last few batches leave a trace in the bias of the flag: without averaging its mean was
 # off by up to a hundredth from seed to seed (docs/decisions/training.md).
@@ -215,16 +218,19 @@ class _Member:
         told, before = time.monotonic(), self._step.losses()
         for done, (x, answers) in enumerate(data.prefetch(8), 1):
             self._step(x, answers, self._share.add)
-            if done == self.batches or time.monotonic() - told >= TOLD_SECONDS:
+            checked = done == self.batches or done % CHECKED == 0
+            due = done < self.batches and time.monotonic() - told >= TOLD_SECONDS
+            if not (checked or due):
+                continue
+            flag, change = ((self._step.losses() - before) / done).tolist()
+            if checked and not np.isfinite(flag + change):
+                raise CannotFit(
+                    f"the loss is not a number after {done} batches of epoch {number}: the network ran away; train "
+                    "with a smaller --learning-rate"
+                )
+            if due:
                 told = time.monotonic()
-                flag, change = ((self._step.losses() - before) / done).tolist()
-                if not np.isfinite(flag + change):
-                    raise CannotFit(
-                        f"the loss is not a number after {done} batches of epoch {number}: the network ran away; train "
-                        "with a smaller --learning-rate"
-                    )
-                if done < self.batches:
-                    report(Progress(number, of, done, self.batches, flag, change))
+                report(Progress(number, of, done, self.batches, flag, change))
         return flag, change
 
     def _batches(

@@ -27,19 +27,22 @@ from model.runtime import join_cluster, tensorflow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
     from multiprocessing.synchronize import Event
 
     from model.inputs import Inputs
     from model.manifest import Architecture
     from model.network import Arrays
 
+LEAVE = 5.0  # seconds for a process that has said all to leave by itself, or for one that is killed to be gone
 _ARRAYS = [f.name for f in fields(Examples) if f.name != "inputs"]
 
 
 def fit_together(workers: int) -> Callable[..., Fitted]:
     """`fit` on so many processes; same arguments but `share`, same result up to the order in which sums are rounded.
 
-    Raises (when called): CannotFit, also if a process dies or the weights differ at the end.
+    An interrupt ends training as it ends `fit`; a second one does not wait for that. Raises (when called): CannotFit,
+    also if a process dies or the weights differ at the end.
     """
 
     def run(
@@ -64,15 +67,19 @@ def fit_together(workers: int) -> Callable[..., Fitted]:
                 processes.append(context.Process(target=_work, args=what, name=f"trainer-{rank}", daemon=True))
                 pipes.append((ours, theirs))
             try:
-                for process, (_, theirs) in zip(processes, pipes, strict=True):
-                    process.start()
-                    theirs.close()
-                results = _listen([ours for ours, _ in pipes], report, stop)
-            finally:
+                with _uninterrupted():
+                    for process, (_, theirs) in zip(processes, pipes, strict=True):
+                        process.start()
+                        theirs.close()
+                fitted = _listen(processes, [ours for ours, _ in pipes], report, stop)
                 for process in processes:
-                    process.join(5 if stop.is_set() else None)
-                    process.kill()
-        return agreed(results)
+                    process.join(LEAVE)
+            finally:  # one that waits for another that failed, died or was stopped would wait for ever
+                for process in processes:
+                    if process.pid is not None:
+                        process.kill()
+                        process.join(LEAVE)
+        return agreed(fitted)
 
     return run
 
@@ -85,9 +92,12 @@ def weights_hash(weights: Arrays) -> str:
     return digest.hexdigest()
 
 
-def _listen(pipes: Sequence[Connection], report: Callable[[Progress], None], stop: Event) -> list[Fitted | str]:
-    """What each process ends with; the first one's progress on the way. An interrupt asks all of them to stop."""
-    results: dict[int, Fitted | str] = {}
+def _listen(
+    processes: Sequence[BaseProcess], pipes: Sequence[Connection], report: Callable[[Progress], None], stop: Event
+) -> list[Fitted]:
+    """What each process ends with; the first one's progress on the way. An interrupt asks all of them to stop, a second
+    one is raised. Raises: CannotFit as soon as one fails, because the others then wait for it."""
+    results: dict[int, Fitted] = {}
     while len(results) < len(pipes):
         try:
             for rank, pipe in enumerate(pipes):
@@ -96,25 +106,50 @@ def _listen(pipes: Sequence[Connection], report: Callable[[Progress], None], sto
                 try:
                     said = pipe.recv()
                 except EOFError:
+                    processes[rank].join(LEAVE)  # until its exit code is known
                     said = f"process {rank} died"
                 if isinstance(said, Progress):
                     report(said)
-                else:
+                elif isinstance(said, Fitted):
                     results[rank] = said
-                    if isinstance(said, str):  # the others would wait for it for ever
-                        return [said]
+                else:
+                    raise said if isinstance(said, CannotFit) else CannotFit(_died(processes) or said)
         except KeyboardInterrupt:
+            if stop.is_set():
+                raise
             stop.set()
     return [results[rank] for rank in range(len(pipes))]
 
 
-def agreed(results: Sequence[Fitted | str]) -> Fitted:
-    """What all processes ended with. Raises: CannotFit if one failed (a text), or if their weights differ."""
-    fitted = []
-    for result in results:
-        if isinstance(result, str):
-            raise CannotFit(result)
-        fitted.append(result)
+def _died(processes: Sequence[BaseProcess]) -> str:
+    """Which process died without a word, if one did: it is why others fail, whoever is heard first."""
+    for rank, process in enumerate(processes):
+        if process.exitcode:
+            return f"process {rank} died ({_exit(process.exitcode)})"
+    return ""
+
+
+def _exit(code: int) -> str:
+    """A process's exit code in words."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Interrupts wait until the end. A process that is started meanwhile has them wait until it refuses them: Ctrl-C in
+    a terminal goes to all, and would end it while it imports."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def agreed(fitted: Sequence[Fitted]) -> Fitted:
+    """What all processes ended with. Raises: CannotFit if their weights differ."""
     hashes = [weights_hash(one.weights) for one in fitted]
     if len(set(hashes)) != 1:
         raise CannotFit(f"the processes ended with different weights: {', '.join(found[:12] for found in hashes)}")
@@ -141,7 +176,7 @@ def _work(
         report = pipe.send if rank == 0 else lambda _: None
         pipe.send(fit(train, validation, architecture, report=report, share=share, **options))
     except CannotFit as error:
-        pipe.send(str(error))
+        pipe.send(error)
     except Exception as error:  # noqa: BLE001  the parent tells it
         pipe.send(f"process {rank} failed: {type(error).__name__}: {error}")
 

@@ -1,7 +1,12 @@
 """The training loop: what it keeps, that it repeats itself, and how it ends."""
 
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +19,7 @@ from model.fit import CannotFit, Fitted, Progress, fit
 from model.inputs import Inputs
 from model.labels import HALF
 from model.manifest import Architecture, LabelRule
-from model.workers import agreed, fit_together, weights_hash
+from model.workers import LEAVE, agreed, fit_together, weights_hash
 from tests.unit.model.series import table, walks
 
 INPUTS, SMALL = Inputs(16), Architecture(units=8)
@@ -99,6 +104,19 @@ def test_a_loss_that_is_no_number_ends_training_with_the_way_on() -> None:
         fit(examples(), None, SMALL, epochs=3, learning_rate=1e38)
 
 
+def test_when_the_loss_is_found_to_be_no_number_is_no_matter_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that train together must end at the same batch."""
+
+    def told(seconds: float) -> str:
+        monkeypatch.setattr("model.fit.TOLD_SECONDS", seconds)
+        with pytest.raises(CannotFit) as error:
+            fit(examples(), None, SMALL, epochs=3, batch=4, learning_rate=1e38)
+        return str(error.value)
+
+    assert told(0.0) == told(1e9)
+    assert "not a number after 50 batches of epoch 1" in told(0.0)
+
+
 def test_unknown_answers_weigh_nothing() -> None:
     data = examples(200)
     unknown = data.take(np.isfinite(data.label))
@@ -127,5 +145,68 @@ def test_processes_that_end_with_different_weights_are_told() -> None:
     assert agreed([one, one]) is one
     with pytest.raises(CannotFit, match="ended with different weights"):
         agreed([one, other])
-    with pytest.raises(CannotFit, match="process 1 died"):
-        agreed([one, "process 1 died"])
+
+
+def trainer(rank: int) -> int:
+    """The number of the process."""
+    (process,) = (one for one in multiprocessing.active_children() if one.name == f"trainer-{rank}")
+    assert process.pid is not None
+    return process.pid
+
+
+def test_a_process_that_is_killed_ends_training_with_a_line_and_none_is_left() -> None:
+    killed_at: list[float] = []
+
+    def kill(_: Progress) -> None:
+        if not killed_at:
+            killed_at.append(time.monotonic())
+            os.kill(trainer(1), signal.SIGKILL)
+
+    with pytest.raises(CannotFit, match=r"^process 1 died \(SIGKILL\)$"):
+        fit_together(2)(examples(), None, SMALL, epochs=100_000, report=kill)
+    assert time.monotonic() - killed_at[0] < 2 * LEAVE
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_stands_still_holds_nobody_who_asks_twice() -> None:
+    asked_at: list[float] = []
+
+    def stand_still(_: Progress) -> None:
+        os.kill(trainer(1), signal.SIGSTOP)
+        threading.Timer(2.0, signal.raise_signal, (signal.SIGINT,)).start()
+        asked_at.append(time.monotonic())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(2)(examples(), None, SMALL, epochs=100_000, report=stand_still)
+    assert 1 < time.monotonic() - asked_at[0] < 2 + 2 * LEAVE
+    assert not multiprocessing.active_children()
+
+
+# Prints each epoch as it ends, then what is kept; it fails if the weights of the two differ.
+TRAINING = """
+import numpy as np
+from model.workers import fit_together
+from tests.unit.model.test_fit import SMALL, examples, held_out
+
+def tell(step):
+    if step.best is not None:
+        print(step.epoch, flush=True)
+
+fitted = fit_together(2)(examples(), held_out(), SMALL, epochs=100_000, patience=100_000, report=tell)
+losses = [step.held_out for step in fitted.history]
+print(fitted.interrupted, len(losses), fitted.epochs[0] == 1 + int(np.argmin(losses)))
+"""
+
+
+def test_ctrl_c_keeps_the_best_epoch_of_two_processes_with_equal_weights() -> None:
+    command = [sys.executable, "-c", TRAINING]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        assert run.stdout is not None
+        while (line := run.stdout.readline()) and line != "3\n":
+            pass
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does it: to all of them
+        *_, last = run.communicate(timeout=60)[0].splitlines()
+    interrupted, epochs, best = last.split()
+    assert (run.returncode, interrupted, best) == (0, "True", "True")
+    assert 3 <= int(epochs) < 100_000
