@@ -10,29 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def positive(text: str) -> float:
-    """A finite number above zero."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
-    return number
+def inside(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """A type of finite numbers above `low`, and below `high` if given."""
+    bounds = f"above {low:g}" if high == math.inf else f"above {low:g} and below {high:g}"
 
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            found = math.nan
+        if not low < found < high:
+            raise argparse.ArgumentTypeError(f"must be a number {bounds}, not {text!r}")
+        return found
 
-def whole(text: str) -> int:
-    """A whole number from 1 up."""
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, not {text!r}")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """A TCP port."""
-    number = whole(text)
-    if number > 65_535:
-        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, not {text!r}")
     return number
 
 
@@ -42,18 +32,15 @@ def between(least: int, most: int | None = None) -> Callable[[str], int]:
 
     def number(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) <= (most or math.inf)):
-            raise argparse.ArgumentTypeError(f"must be a whole number, {bounds}")
+            raise argparse.ArgumentTypeError(f"must be a whole number, {bounds}, not {text!r}")
         return int(text)
 
     return number
 
 
-def fraction(text: str) -> float:
-    """A number above 0 and below 1."""
-    number = positive(text)
-    if number >= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and below 1, not {text!r}")
-    return number
+positive, fraction = inside(0), inside(0, 1)
+whole, port = between(1), between(1, 65_535)
+seed = between(0, 2**31 - 1)  # what NumPy, Keras and LightGBM take, with room for those of an average's other members
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from consumer.arguments import between
+from consumer.arguments import between, seed
 from consumer.cli_errors import CommandError
 from consumer.rendering import plain
 
@@ -63,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replicates", type=between(10, 100_000), default=1000, metavar="N", help="of the bootstrap (default: 1000)"
     )
-    parser.add_argument(
-        "--seed", type=between(0), default=1, metavar="N", help="of baselines and bootstrap (default: 1)"
-    )
+    parser.add_argument("--seed", type=seed, default=1, metavar="N", help="of baselines and bootstrap (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:

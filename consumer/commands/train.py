@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from consumer.arguments import between, fraction, names
+from consumer.arguments import between, fraction, inside, names, seed, whole
 from consumer.cli_errors import CommandError
 from consumer.fitting import Fitting
 
@@ -63,13 +63,13 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--dead-zone",
-        type=float,
+        type=inside(-1, 1),
         metavar="F",
         help="with --label drop: next changes between -THRESHOLD and F are neither falling nor not (default: none)",
     )
     group.add_argument(
         "--look-ahead",
-        type=between(1),
+        type=between(1, 1_000_000),
         metavar="N",
         help="with --label given: steps after a row that its label was made of, left out before borders (default: 1)",
     )
@@ -101,8 +101,8 @@ def _add_fit(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="networks from N seeds, averaged; N times the work, here and in the service (default: 1)",
     )
-    group.add_argument("--seed", type=between(0), default=1, metavar="N", help="same seed, same weights (default: 1)")
-    group.add_argument("--epochs", type=between(1), metavar="N", help="at most so many (default: 30)")
+    group.add_argument("--seed", type=seed, default=1, metavar="N", help="same seed, same weights (default: 1)")
+    group.add_argument("--epochs", type=whole, metavar="N", help="at most so many (default: 30)")
     group.add_argument("--learning-rate", type=fraction, default=0.001, metavar="F", help="of Adam (default: 0.001)")
     group.add_argument(
         "--precision",
@@ -125,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     from model.inputs import Inputs  # noqa: PLC0415
     from model.sheet import BadTable  # noqa: PLC0415
 
+    _check(args, args.label)
     if (args.validation_from is None) != (args.test_from is None):
         raise CommandError("--validation-from and --test-from go together", code=2)
     try:
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         table = dataset.read(args.files, value=args.value, fields=fields)
         label: Rule = args.label or ("given" if table.labelled else "regime")
-        _check(args, label)
+        _check(args, label)  # which the file had to tell
         borders = None
         if args.test_from is not None:
             borders = table.time_of(args.validation_from), table.time_of(args.test_from)
@@ -148,11 +149,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace, label: str) -> None:
-    """Options that belong to another rule would be passed over silently otherwise."""
+def _check(args: argparse.Namespace, label: Rule | None) -> None:
+    """Options that belong to another rule would be passed over silently otherwise. Without a label it is one of two."""
+    from model.train import DROP  # noqa: PLC0415 - as above
+
+    possible = (label,) if label else ("given", "regime")
     for option, rule in (("look_ahead", "given"), ("threshold", "drop"), ("dead_zone", "drop")):
-        if getattr(args, option) is not None and label != rule:
-            raise CommandError(f"--{option.replace('_', '-')} is for --label {rule}; here it is {label}", code=2)
+        if getattr(args, option) is not None and rule not in possible:
+            name = option.replace("_", "-")
+            raise CommandError(f"--{name} is for --label {rule}; here it is {' or '.join(possible)}", code=2)
+    least = -(DROP if args.threshold is None else args.threshold)
+    if args.dead_zone is not None and args.dead_zone <= least:
+        raise CommandError(f"--dead-zone must be above {least:g}, where falling begins (--threshold)", code=2)
 
 
 def _train(args: argparse.Namespace, table: Table, label: Rule, borders: tuple[int, int] | None) -> None:

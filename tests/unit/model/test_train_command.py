@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from consumer.cli import main
+
 SEED = Path(__file__).parents[3] / "model" / "data" / "seed.csv"
 LONG = "stock,date,close\n" + "".join(f"A,{2000 + i}-01-01,{100 + i * (-1) ** i}\n" for i in range(20))
 
@@ -37,10 +39,10 @@ def test_the_seed_table_makes_a_bundle_and_the_scores_are_not_praised(tmp_path: 
         (["long.csv", "--test-from", "2010-01-01", "--validation-from", "2011-01-01"], 2, "--test-from must be later"),
         (["long.csv", "--test-from", "soon", "--validation-from", "2011-01-01"], 1, "'soon' is neither a date"),
         (["long.csv", "--look-ahead", "3"], 2, "--look-ahead is for --label given; here it is regime"),
-        (["long.csv", "--threshold", "0.1"], 2, "--threshold is for --label drop; here it is regime"),
+        (["long.csv", "--threshold", "0.1"], 2, "--threshold is for --label drop; here it is given or regime"),
         (["long.csv", "--channels", "value,volume"], 1, "long.csv, row 1: no column named volume"),
         (["long.csv", "--channels", "value.mean"], 2, "channel 'value.mean': must be NAME, NAME.change"),
-        (["long.csv", "--precision", "2"], 2, "expected a number above 0 and below 1"),
+        (["long.csv", "--precision", "2"], 2, "must be a number above 0 and below 1, not '2'"),
         (["long.csv", "--members", "17"], 2, "argument --members: must be a whole number, from 1 to 16"),
         (["long.csv", "--window", "1"], 2, "argument --window: must be a whole number, at least 2"),
     ],
@@ -57,3 +59,28 @@ def test_what_is_wrong_is_told_in_a_line(
     assert told in run.stderr
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--label drop --dead-zone -0.01", "--dead-zone must be above -0.005, where falling begins (--threshold)"),
+        ("--label drop --dead-zone -0.1 --threshold 0.1", "--dead-zone must be above -0.1, where falling begins"),
+        ("--label drop --dead-zone 2", "argument --dead-zone: must be a number above -1 and below 1, not '2'"),
+        ("--label drop --dead-zone nan", "argument --dead-zone: must be a number above -1 and below 1, not 'nan'"),
+        ("--label regime --dead-zone 0", "--dead-zone is for --label drop; here it is regime"),
+        ("--seed 4294967296", "argument --seed: must be a whole number, from 0 to 2147483647, not '4294967296'"),
+        ("--look-ahead 9223372036854775808", "argument --look-ahead: must be a whole number, from 1 to 1000000"),
+    ],
+)
+def test_bad_options_are_told_before_anything_is_read(
+    options: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "nowhere.csv", "--out", "mine", *options.split()]
+    try:
+        code = main(arguments)
+    except SystemExit as error:  # argparse's own way out
+        code = error.code
+    line = capsys.readouterr().err.splitlines()[0]
+    assert code == 2
+    assert line.startswith(f"downtick train: {told}")
