@@ -121,13 +121,15 @@ def read(files: Sequence[Path], *, value: str | None = None, fields: Sequence[st
             time = columns.find(TIME)
             if time is not None:
                 chosen = [columns.one_of([value] if value else VALUE, "name the value's column with --value")]
-                chosen += [columns.one_of([name], "name others with --fields") for name in fields]
+                chosen += [columns.one_of([name]) for name in fields]
                 layouts.append((columns.names[chosen[0]], (), ""))
                 _check_layouts(layouts, names)
                 long.add(file, sheet, time, chosen)
             elif value or fields:
+                asked = ", ".join([value, *fields] if value else fields)
                 raise BadTable(
-                    f"{columns.where}: --value and --fields need a long table: there is no column {_or(TIME)}"
+                    f"{columns.where}: only a long table has columns to be named ({asked}), and one needs a column "
+                    f"{_or(TIME)}"
                 )
             else:
                 shape = widetable.shape(columns)

@@ -142,7 +142,8 @@ def run(args: argparse.Namespace) -> int:
             if borders[0] >= borders[1]:
                 raise CommandError("--test-from must be later than --validation-from", code=2)
     except BadTable as error:
-        raise CommandError(str(error)) from error
+        needs = f"--channels asks for the columns {', '.join(fields)} beside the value" if fields else ""
+        raise CommandError(str(error), hint=needs) from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from error
     _train(args, table, label, borders)

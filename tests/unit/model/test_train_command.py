@@ -40,7 +40,8 @@ def test_the_seed_table_makes_a_bundle_and_the_scores_are_not_praised(tmp_path: 
         (["long.csv", "--test-from", "soon", "--validation-from", "2011-01-01"], 1, "'soon' is neither a date"),
         (["long.csv", "--look-ahead", "3"], 2, "--look-ahead is for --label given; here it is regime"),
         (["long.csv", "--threshold", "0.1"], 2, "--threshold is for --label drop; here it is given or regime"),
-        (["long.csv", "--channels", "value,volume"], 1, "long.csv, row 1: no column named volume"),
+        (["long.csv", "--channels", "value,volume"], 1, "no column named volume; there are stock, date, close: rename"),
+        (["long.csv", "--channels", "value,volume"], 1, "--channels asks for the columns volume beside the value"),
         (["long.csv", "--channels", "value.mean"], 2, "channel 'value.mean': must be NAME, NAME.change"),
         (["long.csv", "--precision", "2"], 2, "must be a number above 0 and below 1, not '2'"),
         (["long.csv", "--members", "17"], 2, "argument --members: must be a whole number, from 1 to 16"),
@@ -58,6 +59,7 @@ def test_what_is_wrong_is_told_in_a_line(
     assert run.stderr.startswith("downtick train: ")
     assert told in run.stderr
     assert "Traceback" not in run.stderr
+    assert "--fields" not in run.stderr  # which is not an option of this command
     assert not (tmp_path / "mine").exists()
 
 
