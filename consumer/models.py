@@ -1,8 +1,9 @@
 """Models that change while the service runs: which bundle counts is looked up again and again, and a new one is loaded,
 verified and warmed beside the stream. The engine takes it between two batches, when all of that is done.
 
-One thread of its own. It never touches the stream: a bundle that cannot be used is refused with one line and a metric,
-and what predicts goes on predicting. It is tried again when its folder, or what names it, changes."""
+One thread of its own. It never touches the stream: a bundle that cannot be used, whatever the reason, is refused with
+one line and a metric, and what predicts goes on predicting. It is tried again when its folder, or what names it,
+changes."""
 
 from __future__ import annotations
 
@@ -190,13 +191,14 @@ class ModelWatcher:
         role: _Role,
         find: Callable[[Path], Path | None],
         use: Callable[[Path], None],
-        refuse: Callable[[str, str], None],
+        refuse: Callable[[str, str, Exception | None], None],
     ) -> None:
-        folder, fault = None, None
+        folder: Path | None = None
+        fault: Exception | None = None
         try:
             folder = find(self._path)
             mark = mark_of(folder) if folder is not None else _NO_CANDIDATE
-        except BadBundle as error:
+        except Exception as error:  # noqa: BLE001  it is told below, once it has stood for two looks
             fault, mark = error, (str(error),)
         if not role.is_due(mark):
             return
@@ -210,9 +212,11 @@ class ModelWatcher:
             with _yielding():
                 use(folder)
         except BadBundle as error:
-            refuse(name, f"{error}; it is looked at again when it changes")
+            refuse(name, f"{error}; {_AGAIN}", None)
         except DoesNotFit as error:
-            refuse(name, str(error))
+            refuse(name, str(error), None)
+        except Exception as error:  # noqa: BLE001  no memory for another model, or a bug: neither is the stream's
+            refuse(name, f"{_in_a_line(error)}; {_AGAIN}", error)
         if folder is not None and mark_of(folder) != mark:
             role.again()  # it was changed while it was read
 
@@ -249,18 +253,24 @@ class ModelWatcher:
         with self._lock:
             self._offer = Change(self._offer.active, found, no_candidate=found is None)
 
-    def _refuse(self, name: str, why: str) -> None:
+    def _refuse(self, name: str, why: str, trace: Exception | None) -> None:
+        version = self._active.version
         self._metrics.model_swaps.labels("refused").inc()
-        logger.error(
-            "model %s refused, %s goes on: %s", name, self._active.version, why, extra={"model": self._active.version}
-        )
+        logger.error("model %s refused, %s goes on: %s", name, version, why, exc_info=trace, extra={"model": version})
 
-    def _refuse_candidate(self, name: str, why: str) -> None:
+    def _refuse_candidate(self, name: str, why: str, trace: Exception | None) -> None:
         self._offer_candidate(None)
         self._metrics.shadow.candidates.labels("refused").inc()
-        logger.error("candidate %s refused, nothing runs in shadow: %s", name, why)
+        logger.error("candidate %s refused, nothing runs in shadow: %s", name, why, exc_info=trace)
 
 
+def _in_a_line(error: Exception) -> str:
+    """What kind of fault, and what is said of it first: XLA tells of memory on many lines, Python in no word."""
+    first, *_ = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
+
+
+_AGAIN = "it is looked at again when it changes"
 _NO_CANDIDATE: Mark = ("no candidate",)
 
 

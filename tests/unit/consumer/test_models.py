@@ -5,7 +5,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ class World:
 
     def __init__(self, folder: Path, first: str = "v1") -> None:
         self.folder, self.metrics = folder, Metrics()
-        self.models: dict[str, Model | BadBundle] = {}
+        self.models: dict[str, Model | Exception] = {}
         self.loads: list[str] = []
         self.active = Model(first)
         self.put(first, self.active)
@@ -52,7 +53,7 @@ class World:
             load=self.load,  # type: ignore[arg-type]
         )
 
-    def put(self, name: str, model: Model | BadBundle) -> None:
+    def put(self, name: str, model: Model | Exception) -> None:
         """A bundle in the folder `name`, new or in the place of another."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -65,7 +66,7 @@ class World:
     def load(self, folder: Path) -> Model:
         self.loads.append(folder.name)
         found = self.models[folder.name]
-        if isinstance(found, BadBundle):
+        if isinstance(found, Exception):
             raise found
         return found
 
@@ -168,6 +169,49 @@ def test_a_broken_bundle_is_refused_once_and_tried_again_when_it_changes(world: 
     world.put("v2", mended := Model("v2"))
     assert world.look() == Change(active=mended)  # type: ignore[arg-type]
     assert lines == [refusal]
+
+
+def test_a_fault_that_nobody_foresaw_refuses_a_model_like_any_other_and_shadow_is_still_looked_at(
+    world: World, lines: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Large(Model):
+        def warm(self) -> None:
+            raise MemoryError("Out of memory allocating 17179869184 bytes.\nLargest program allocations:\n ...")
+
+    world.put("v2", Large("v2"))
+    world.put("v3", third := Model("v3"))
+    versions.activate(world.folder, "v2")
+    versions.shadow(world.folder, "v3")
+    assert world.look(6) == Change(candidate=third)  # type: ignore[arg-type]
+    why = "MemoryError: Out of memory allocating 17179869184 bytes.; it is looked at again when it changes"
+    assert lines == [f"model v2 refused, v1 goes on: {why}"]
+    assert caplog.records[0].exc_info is not None  # the whole of it, in the same record
+    assert world.told("model_swaps_total", outcome="refused") == 1
+    world.put("v2", mended := Model("v2"))
+    assert world.look().active is mended  # type: ignore[union-attr]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told_once(
+    world: World, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(path: Path) -> Path:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(versions, "resolve", resolve)
+        assert world.look(6) is None
+    why = f"PermissionError: [Errno 13] Permission denied: '{world.folder}'; it is looked at again when it changes"
+    assert lines == [f"model in the folder of versions refused, v1 goes on: {why}"]
+    assert world.look(4) is None  # back to what predicts
+
+
+def test_a_candidate_with_a_fault_that_nobody_foresaw_is_refused(world: World, lines: list[str]) -> None:
+    world.put("v2", MemoryError())
+    versions.shadow(world.folder, "v2")
+    assert world.look(4) is None
+    why = "MemoryError; it is looked at again when it changes"
+    assert lines == [f"candidate v2 refused, nothing runs in shadow: {why}"]
+    assert world.told("shadow_candidates_total", outcome="refused") == 1
 
 
 def test_back_to_what_predicts_after_a_refusal_loads_nothing(world: World) -> None:
@@ -314,15 +358,19 @@ def test_memory_holds_what_scores_need_but_never_more_than_redis() -> None:
 
 
 def test_the_thread_looks_by_itself_yields_to_others_and_survives_a_bug(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, float, int]] = []
+    bugs = [KeyError("a bug")]
 
     def load(_: Path) -> Model:
         seen.append((threading.current_thread().name, sys.getswitchinterval(), os.getpriority(os.PRIO_PROCESS, 0)))
-        if len(seen) == 1:
-            raise KeyError("a bug")
         return Model("v2")
+
+    def look(look: Callable[[], None]) -> None:
+        if bugs:
+            raise bugs.pop()
+        look()
 
     watcher = ModelWatcher(
         world.folder,
@@ -333,14 +381,13 @@ def test_the_thread_looks_by_itself_yields_to_others_and_survives_a_bug(
         load=load,  # type: ignore[arg-type]
         interval=0.01,
     )
+    monkeypatch.setattr(watcher, "look", partial(look, watcher.look))
     watcher.start()
     world.put("v2", Model("v2"))
     versions.activate(world.folder, "v2")
     deadline = time.monotonic() + 20
     change = None
     while change is None and time.monotonic() < deadline:
-        if len(seen) == 1:
-            world.put("v2", Model("v2"))  # otherwise it is not tried again
         change = watcher.take()
         time.sleep(0.05)
     watcher.stop()
