@@ -82,13 +82,12 @@ def build(inputs: Inputs, architecture: Architecture) -> Any:
     return k.Model(window, {"falling": falling, "logit": logit, "change": change}, name="downtick")
 
 
-def get_weights(network: Any, architecture: Architecture) -> Arrays:
-    """One member's weights by name, float32, with a first axis of one."""
-    return named(network.get_weights(), architecture)
-
-
 def named(weights: Sequence[Any], architecture: Architecture) -> Arrays:
-    """The same of arrays in the order of `build(...).get_weights()`: layer after layer, body first."""
+    """One member's weights by name, float32, with a first axis of one.
+
+    Args:
+        weights: in the order of `build(...).get_weights()`: layer after layer, body first.
+    """
     return {name: np.asarray(w, np.float32)[None] for name, w in zip(_names(architecture), weights, strict=True)}
 
 

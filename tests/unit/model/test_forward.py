@@ -80,7 +80,7 @@ def test_weights_come_back_from_keras_by_name_as_they_went_in(architecture: Arch
     given = weights(inputs, architecture)
     net = network.build(inputs, architecture)
     network.set_weights(net, architecture, given)
-    found = network.get_weights(net, architecture)
+    found = network.named(net.get_weights(), architecture)
     assert found.keys() == given.keys() == network.shapes(inputs, architecture).keys()
     assert all(np.array_equal(found[name], given[name]) for name in given)
 
@@ -111,7 +111,7 @@ def test_rescaling_moves_logit_and_change_as_told() -> None:
 def test_an_untrained_network_forecasts_no_change(kind: str) -> None:
     keras().utils.set_random_seed(0)
     inputs, architecture = Inputs(32), Architecture.model_validate({"kind": kind})
-    given = network.get_weights(network.build(inputs, architecture), architecture)
+    given = network.named(network.build(inputs, architecture).get_weights(), architecture)
     assert not network.run(inputs, architecture, given, seen(64, inputs))[1].any()
 
 
