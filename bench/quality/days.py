@@ -92,7 +92,7 @@ def by_day(
 Score = Callable[[Days, Weights], float]
 
 
-class Judge:
+class DayJudge:
     """Intervals over the days of one column; every score sees the same replicates, so that differences are paired."""
 
     def __init__(self, days: int, *, replicates: int, block: int = 1) -> None:

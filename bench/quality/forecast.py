@@ -76,7 +76,7 @@ def shipped(prices: Prices) -> Said:
     return loaded(predictor.DEFAULT_BUNDLE, table, RULE, prices.borders(table))
 
 
-class Judge:
+class ForecastJudge:
     """One data set's test part: truth, rivals, and the intervals over days."""
 
     def __init__(self, prices: Prices, replicates: int) -> None:
@@ -157,7 +157,7 @@ def measure(seeds: int, replicates: int, *, quick: bool) -> dict[str, Any]:
     said = run(jobs, "train")
     found = []
     for prices in sets:
-        judge = Judge(prices, replicates)
+        judge = ForecastJudge(prices, replicates)
         rows = [_row(judge, "ours", [said[f"{prices.name}, seed {seed}"] for seed in numbers])]
         if prices.name == "ACL18":
             rows.append(_row(judge, "the bundle that ships", [said["shipped"]]))
@@ -171,16 +171,19 @@ def _bars(part: Mapping[str, Any]) -> list[dict[str, Any]]:
     bars = []
     for row in (row for row in part["table"] if "coverage" in row and "mae_skill" in row):
         where = f"{part['data']}, {row['name']}"
-        # "Never significantly worse": an interval that lies below zero as a whole is.
+        # Not worse, nor significantly so: an interval that lies below zero as a whole is. Where the forecast is the
+        # last value itself the skill is 0, but for rounding.
         bars += [
-            bar(f"{where}: {s.upper()} skill, high end", row[f"{s}_skill"]["high"], least=0) for s in ("mae", "mse")
+            bar(f"{where}: {s.upper()} skill, {what}", row[f"{s}_skill"][end], least=least)
+            for s in ("mae", "mse")
+            for what, end, least in (("mean", "mean", -1e-9), ("high end", "high", 0))
         ]
         bars.append(bar(f"{where}: coverage", row["coverage"]["mean"], least=0.88, most=0.92))
         bars += [bar(f"{where}: pinball % over {name}", over["mean"], most=0) for name, over in row["over"].items()]
     return bars
 
 
-def _row(judge: Judge, name: str, found: Sequence[Said]) -> dict[str, Any]:
+def _row(judge: ForecastJudge, name: str, found: Sequence[Said]) -> dict[str, Any]:
     tests: list[Predictions] = [one.test for one in found]
     return {
         "name": name,

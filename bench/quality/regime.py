@@ -124,7 +124,7 @@ def shipped() -> Said:
     return validation, test
 
 
-class Judge:
+class FlagJudge:
     """Scores of the test part, with intervals over blocks of days."""
 
     def __init__(self, replicates: int) -> None:
@@ -173,7 +173,7 @@ def measure(seeds: int, replicates: int, *, quick: bool) -> dict[str, Any]:
         "shipped": (shipped, ()),
     }
     said = run(jobs, "train")
-    judge = Judge(replicates)
+    judge = FlagJudge(replicates)
 
     def of(name: str, which: Sequence[int] = numbers) -> list[Said]:
         return [said[f"{name}, seed {s}"] for s in which]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bench.quality import benchmark
-from bench.quality.days import Days, Judge, by_day
+from bench.quality import acl18, benchmark, forecast
+from bench.quality.days import DayJudge, Days, by_day
 from bench.quality.known import Ar, Switching, below, values
 from model import scores
 from model.inputs import Inputs
@@ -72,6 +74,30 @@ def test_every_training_example_is_held_out_once_and_shares_no_value_with_what_l
     assert len(days) == 398
 
 
+def test_no_block_is_calibrated_by_its_own_labels(monkeypatch) -> None:
+    random = np.random.default_rng(2)
+    found = acl18.data(Inputs(benchmark.WINDOW))
+    said = {name: random.uniform(0.3, 0.7, len(part)) for name, part in found.columns.items()}
+    before, base = acl18.calibrated(said)["cv"], acl18.constants()["cv"]
+    train = found.train
+    for _, held in benchmark.folds(train):
+        assert base[held] == pytest.approx(np.mean(train.label[~held]))
+        other = copy(found)
+        other.columns = {**found.columns, "cv": replace(train, label=np.where(held, 1, train.label))}
+        monkeypatch.setattr(acl18, "data", lambda _, other=other: other)
+        np.testing.assert_array_equal(acl18.calibrated(said)["cv"][held], before[held])
+        np.testing.assert_array_equal(acl18.constants()["cv"][held], base[held])
+
+
+@pytest.mark.parametrize(("mean", "high", "missed"), [(-0.01, 0.02, "mean"), (-1e-12, 0.0, ""), (0.01, 0.02, "")])
+def test_a_forecast_worse_than_the_last_value_misses_its_bar_however_wide_the_interval(mean, high, missed) -> None:
+    skill = {"mean": mean, "low": -0.1, "high": high}
+    row = {"name": "ours", "mae_skill": skill, "mse_skill": skill, "coverage": {"mean": 0.9}, "over": {}}
+    found = forecast._bars({"data": "made up", "table": [row]})
+    wanted = [f"made up, ours: {score} skill, {missed}" for score in ("MAE", "MSE")] if missed else []
+    assert [bar["what"] for bar in found if not bar["met"]] == wanted
+
+
 def test_scores_from_sums_by_day_are_those_of_the_rows() -> None:
     random = np.random.default_rng(1)
     day, label = random.integers(0, 9, 300), random.integers(0, 2, 300).astype(np.float32)
@@ -92,10 +118,10 @@ def test_a_row_over_seeds_has_the_mean_of_their_scores_and_their_spread() -> Non
     right, wrong = (
         Days(*(np.array([v, v], float) for v in cells), np.zeros(2)) for cells in ((2, 0, 0, 2), (0, 2, 2, 0))
     )
-    found = Judge(2, replicates=50).score([right, wrong], Days.accuracy)
+    found = DayJudge(2, replicates=50).score([right, wrong], Days.accuracy)
     assert found["mean"] == 0.5
     assert found["sd"] == pytest.approx(math.sqrt(0.5))
-    assert Judge(2, replicates=50).difference([right], [wrong], Days.mcc)["low"] == 2
+    assert DayJudge(2, replicates=50).difference([right], [wrong], Days.mcc)["low"] == 2
 
 
 def test_the_hamilton_filter_is_what_counting_all_paths_of_states_gives() -> None:
