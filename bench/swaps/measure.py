@@ -2,7 +2,7 @@
 
     pointer written        looked at, loaded, verified, warmed       first output of the new version
     ----|------------------------------------------------------------------|----------------------->
-        '-- whole: from here to 2 s after the takeover --------------------------'
+        '-- whole: from here to 2 s after the takeover; what is judged ----------'
     -5 s '-- before                                              '- close: 1 s to each side -'
 
 One clock: a stamp just before produce(), one when the read_committed reader holds the prediction, one at a pointer."""
