@@ -24,8 +24,8 @@ setup: .venv/.installed ## make .venv with the locked dependencies
 demo: setup ## Kafka, Redis, the service and a replay of real prices, in one terminal
 	@$(BIN)/downtick demo
 
-test: setup ## every test, below 15 minutes on two cores
-	$(BIN)/python -m pytest
+test: setup ## every test, a file at a time on each of two processes, below 15 minutes on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup ## format, lint, strict types, borders between packages
 	$(BIN)/ruff format --check .
