@@ -25,7 +25,7 @@ demo: setup ## Kafka, Redis, the service and a replay of real prices, in one ter
 	@$(BIN)/downtick demo
 
 test: setup ## every test, a file at a time on each of two processes, below 15 minutes on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 check: setup ## format, lint, strict types, borders between packages
 	$(BIN)/ruff format --check .

@@ -13,7 +13,8 @@ from tests.support.reference_model import KerasModel
 
 REDIS_CONF = Path(__file__).parents[1] / "deploy/redis/redis.conf"
 
-_missing: list[str] = []
+FAULTS = Path(__file__).parent / "faults"
+_NEEDS = "Apache Kafka needs "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,14 +29,24 @@ def apache_kafka_or_skip() -> None:
     except KafkaMissing as missing:
         if os.environ.get("REQUIRE_KAFKA") == "1":
             pytest.fail(f"REQUIRE_KAFKA=1, and Apache Kafka needs {missing}", pytrace=False)
-        _missing.append(str(missing))
-        pytest.skip(f"Apache Kafka needs {missing}")
+        pytest.skip(f"{_NEEDS}{missing}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --dist loadgroup: a file stays on one process, for its fixtures; and all faults do, whose scenarios run side
+    by side and would each run once more on the other."""
+    for item in items:
+        group = FAULTS if item.path.is_relative_to(FAULTS) else item.path
+        item.add_marker(pytest.mark.xdist_group(group.relative_to(FAULTS.parent).as_posix()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _missing:
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    missing = [reason.partition(_NEEDS)[2] for reason in skipped if _NEEDS in reason]
+    if missing:
         terminalreporter.write_line(
-            f"NOT PROVEN HERE: {len(_missing)} tests on Apache Kafka were skipped. It needs {_missing[0]}",
+            f"NOT PROVEN HERE: {len(missing)} tests on Apache Kafka were skipped. It needs {missing[0]}",
             red=True,
             bold=True,
         )
