@@ -13,7 +13,6 @@ from tests.support.reference_model import KerasModel
 
 REDIS_CONF = Path(__file__).parents[1] / "deploy/redis/redis.conf"
 
-FAULTS = Path(__file__).parent / "faults"
 _NEEDS = "Apache Kafka needs "
 
 
@@ -30,15 +29,6 @@ def apache_kafka_or_skip() -> None:
         if os.environ.get("REQUIRE_KAFKA") == "1":
             pytest.fail(f"REQUIRE_KAFKA=1, and Apache Kafka needs {missing}", pytrace=False)
         pytest.skip(f"{_NEEDS}{missing}")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --dist loadgroup: a file stays on one process, for its fixtures; and all faults do, whose scenarios run side
-    by side and would each run once more on the other."""
-    for item in items:
-        group = FAULTS if item.path.is_relative_to(FAULTS) else item.path
-        item.add_marker(pytest.mark.xdist_group(group.relative_to(FAULTS.parent).as_posix()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
