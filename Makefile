@@ -73,7 +73,7 @@ lock: ## renew the locked dependencies, hashes included
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' \
 	  --constraint requirements.lock --no-emit-package libclang --no-emit-package setuptools --no-emit-package wheel pyproject.toml --output-file deploy/requirements.lock
 
-image-test: setup ## every test: some twenty minutes on two cores
-	$(BIN)/python -m pytest
+image-test: setup ## build deploy/Dockerfile on a bare Debian and run the service in it: root, podman, debootstrap; five minutes
+	$(BIN)/python -m pytest tests/integration/test_image.py --image --capture=no -v
 
 .PHONY: help setup demo test check format bench quality streaming swaps kills bundle dashboards metrics lock image-test
