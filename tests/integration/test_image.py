@@ -114,7 +114,7 @@ def test_only_the_packages_and_the_program_are_of_the_project(built: Built) -> N
     assert re.fullmatch(
         r"bin consumer downtick-[\d.]+\.dist-info model state", " ".join(there[there.index("/opt/project:") + 1 :])
     )
-    left = "ls -A /etc/downtick /tmp; ls -d /build /root/.[a-z]* | grep -v -e bashrc -e profile; true"
+    left = "ls -A /etc/downtick /tmp; ls -d /build ~root/.[a-z]* | grep -v -e bashrc -e profile; true"
     found = built.podman.run(built.tag, "-c", left, entrypoint="sh", user="0", tmp=False)
     assert found.split() == ["/etc/downtick:", "/tmp:"]  # noqa: S108 - the image's
 
