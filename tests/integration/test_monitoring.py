@@ -122,8 +122,9 @@ def life(apache: Broker, model: KerasModel, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def seen(life: Life) -> dict[str, Seen]:
+    one = life.worker("one").wait_ready()  # before the load: what waits for a worker's start is late, and not calm
     with life.system.load(seed=SEED, stocks=STOCKS, rate=RATE, trouble=0) as load:
-        _calm(life)
+        _calm(life, one)
         _rebalance(life)
         _refused(life)
         _model_change(life)
@@ -137,9 +138,8 @@ def seen(life: Life) -> dict[str, Seen]:
     return life.seen
 
 
-def _calm(life: Life) -> None:
+def _calm(life: Life, one: Service) -> None:
     """One worker, its load, a candidate in shadow."""
-    one = life.worker("one").wait_ready()
 
     def settled() -> bool:
         asked = [asked for asked in ASKED if asked.panel not in MARKS]
