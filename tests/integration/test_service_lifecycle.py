@@ -172,10 +172,10 @@ def test_sigterm_under_load_ends_it_with_0_and_another_worker_goes_on_without_a_
 
 
 def test_ctrl_c_is_an_orderly_end_too_and_so_is_a_signal_while_it_starts(system: System) -> None:
-    service = system.worker().start().wait_ready(START)
+    service = system.worker().start(forked=False).wait_ready(START)
     service.process.signal(signal.SIGINT)
     assert service.process.wait(10) == 0
-    service.start()
+    service.start(forked=False)
     wait_until(lambda: service.log.read_text().count("loaded, verified and warm") == 2, within=START, what="the model")
     service.terminate(within=10)
 

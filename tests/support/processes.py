@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support.forks import Fork
+
 T = TypeVar("T")
 
 _WARDEN = """
@@ -70,23 +72,26 @@ class Process:
     ) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
-            self._popen = subprocess.Popen(
+        self._child = self._start(args, dict(os.environ if env is None else env), cwd or Path.cwd())
+        self.pid = self._child.pid
+        _warden.tell("+", self.pid)
+
+    def _start(self, args: Sequence[str], env: Mapping[str, str], cwd: Path) -> "subprocess.Popen[bytes] | Fork":
+        with self.log.open("ab") as sink:
+            return subprocess.Popen(
                 list(args),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
-                env=None if env is None else dict(env),
+                env=env,
                 cwd=cwd,
                 start_new_session=True,
             )
-        self.pid = self._popen.pid
-        _warden.tell("+", self.pid)
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs; negative the signal that ended it."""
-        code = self._popen.poll()
+        code = self._child.poll()
         if code is not None:
             _warden.tell("-", self.pid)
         return code
@@ -104,7 +109,7 @@ class Process:
         """SIGKILL its whole session, and reap it."""
         if self.running:
             os.killpg(self.pid, signal.SIGKILL)
-        self._popen.wait(10)
+        self._child.wait(10)
         _ = self.exit_code
 
     def terminate(self, within: float) -> int:
@@ -114,7 +119,7 @@ class Process:
 
     def wait(self, within: float) -> int:
         try:
-            code = self._popen.wait(within)
+            code = self._child.wait(within)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"pid {self.pid} did not end within {within:g} s\n{self.tail()}") from None
@@ -140,3 +145,10 @@ class Process:
         """The end of its log, for a failure's message."""
         text = self.log.read_bytes()[-64_000:].decode(errors="replace").splitlines()
         return "\n".join([f"--- {self.log.name}", *text[-lines:]])
+
+
+class Forked(Process):
+    """A Python module that has TensorFlow already (forks.py); `args`: its name, and its arguments."""
+
+    def _start(self, args: Sequence[str], env: Mapping[str, str], cwd: Path) -> Fork:
+        return Fork(args, log=self.log, env=env, cwd=cwd)

@@ -1,4 +1,6 @@
-"""The real service as its own process, as a container runs it, with everything said to it from outside."""
+"""The real service as its own process, with everything said to it from outside.
+
+Unless told otherwise it has TensorFlow from the start (forks.py)."""
 
 import json
 import os
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support.ports import free_port
-from tests.support.processes import Process, wait_until
+from tests.support.processes import Forked, Process, wait_until
 
 ROOT = Path(__file__).parents[2]
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)(?: \d+)?$")
@@ -57,25 +59,30 @@ class Service:
         *options: str,
         faults: Sequence[Fault] | None = None,
         not_finite: float | None = None,
+        forked: bool = True,
         **settings: str,
     ) -> "Service":
         """Start the process, without waiting; `settings` (with __ for dots) are this start's.
 
         With `faults` (an empty list too) it runs in the launcher, which tells the step it is in, and there
-        `not_finite` is a value for which its model has no finite answer."""
+        `not_finite` is a value for which its model has no finite answer. Not `forked` it is the command as users type
+        it, without faults."""
         assert self._process is None or not self._process.running, "it runs already"
         given = self.settings | {name.replace("__", "."): value for name, value in settings.items()}
         env = {name: value for name, value in os.environ.items() if not name.upper().startswith("DOWNTICK_")}
         env |= {"DOWNTICK_" + name.replace(".", "__").upper(): value for name, value in given.items()}
-        env |= {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        env |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
         env.pop("PYTHONDONTWRITEBYTECODE", None)  # without compiled bytecode TensorFlow takes twice as long
-        arguments = [sys.executable, "-m", "consumer.cli", "run", *options]
+        arguments = ["consumer.cli", "run", *options]
         if faults is not None:
             self.marker.unlink(missing_ok=True)
             plan = {"marker": str(self.marker), "faults": [asdict(fault) for fault in faults], "not_finite": not_finite}
-            arguments = [sys.executable, "-m", "tests.support.launcher", json.dumps(plan), "run", *options]
+            arguments = ["tests.support.launcher", json.dumps(plan), "run", *options]
         # Its own folder is the working directory: no .env and no downtick.toml of a developer gets in.
-        self._process = Process(arguments, log=self.log, env=env, cwd=self.folder)
+        if forked:
+            self._process = Forked(arguments, log=self.log, env=env, cwd=self.folder)
+        else:
+            self._process = Process([sys.executable, "-m", *arguments], log=self.log, env=env, cwd=self.folder)
         return self
 
     @property
