@@ -70,6 +70,6 @@ def cleanup_policy(admin: AdminClient, topic: str, *, timeout: float = 3.0) -> s
     asked = ConfigResource(ResourceType.TOPIC, topic)
     try:
         found = admin.describe_configs([asked], request_timeout=timeout)[asked].result(2 * timeout)
-    except KafkaException:
+    except (KafkaException, TimeoutError):  # the latter where even librdkafka's own time-out comes late
         return ""
     return str(found["cleanup.policy"].value) if "cleanup.policy" in found else ""

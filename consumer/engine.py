@@ -117,14 +117,14 @@ class Engine:
         self._output_topic, self._dead_letter_topic, self._version = output_topic, dead_letter_topic, version
         self._max_events, self._max_wait = max_events, max_wait
         self._live_namesake, self._is_member, self._stop = live_namesake, is_member, stop
-        applier.breathe = self._breathe
+        applier.breathe = self._breathe_to_the_last
 
         self.partitions: dict[int, Partition] = {}
         self.beat = time.monotonic()  # of the last sign of life; /live looks at its age
         self.troubles: tuple[str, ...] = ("not started",)  # why the worker is not ready; () when it is
         self._ailing = Troubles()
         self._upkeep = Upkeep(source, store, metrics, self._ailing)
-        self._joined = False
+        self._joined = self._member = False  # has been a member of the group; is one now
         # Of this assignment. Asking costs three round trips to the client's own thread. An old one is refused where a
         # partition may be another's by now; so it is asked for again after a change or a failed transaction only.
         self._metadata: object | None = None
@@ -224,6 +224,12 @@ class Engine:
         if self._stop.asked():
             raise _Stopping
 
+    def _breathe_to_the_last(self) -> None:
+        """The same where what is committed goes to Redis: that has the time of a shutdown, too."""
+        self.beat = time.monotonic()
+        if self._stop.left() <= 0:
+            raise _Stopping
+
     # 1 poll
 
     def _take(self) -> Taken:
@@ -275,7 +281,8 @@ class Engine:
         fresh: set[int] = set()
         while self._source.changes:
             change = self._source.changes.popleft()
-            self._joined, self._metadata = True, None
+            # A place that was lost is had again with the next assignment, if only an empty one.
+            self._joined, self._member, self._metadata = True, change.event != "lost", None
             self._failures, self._limit = 0, self._max_events  # what failed may be somebody else's now
             self._ailing.clear(TRANSACTION)
             fresh.update(change.partitions)
@@ -297,9 +304,10 @@ class Engine:
         self._seat_waiting()
         if self._metadata is None:
             self._metadata = self._source.group_metadata()
-        if not self._joined and self._is_member is not None:
+        if not self._member and self._is_member is not None:
             with contextlib.suppress(SourceAway):
-                self._joined = self._is_member()
+                self._member = self._is_member()
+                self._joined |= self._member
         return fresh
 
     def _wait(self, partition: Partition, why: str) -> None:
@@ -607,8 +615,8 @@ class Engine:
 
     def _show_readiness(self) -> None:
         troubles = list(self._ailing.texts)
-        if not self._joined:
-            troubles.append("not yet a member of the group")
+        if not self._member:
+            troubles.append("it lost its place in the group" if self._joined else "not yet a member of the group")
         for partition in self.partitions.values():
             if partition.standing is not Standing.SEATED:
                 why = f"partition {partition.number} is {partition.standing.value}: {partition.why}"

@@ -645,6 +645,15 @@ def test_a_member_that_gets_no_partition_is_ready() -> None:
     assert system.told("assigned_partitions") == 0
 
 
+def test_a_worker_that_lost_its_place_is_not_ready_before_it_has_one_again(system: System) -> None:
+    system.kafka.changes.append(Change("lost", (0,)))
+    system.rounds(2)
+    assert system.engine.troubles == ("it lost its place in the group",)
+    system.kafka.assign()
+    system.rounds()
+    assert system.engine.troubles == ()
+
+
 # --- its life
 
 
@@ -673,6 +682,21 @@ def test_asked_to_stop_while_redis_was_away_it_gets_a_last_chance() -> None:
     system.kafka.during_take = [lambda _: None, lambda _: None, stop]
     system.engine.run()
     assert system.in_step()
+
+
+def test_asked_to_stop_when_redis_has_lost_its_data_it_writes_all_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("consumer.applier.CHUNK", 1)
+    system = System().write(1, 2, 3).write(4, stock="B")
+
+    def stop(_: Taken) -> None:
+        system.stop.ask()
+        system.store.metas.clear()
+
+    system.kafka.during_take = [*[lambda _: None] * 2, lambda _: system.write(5), stop]
+    system.engine.run()
+    assert system.store.values() == {"A": [2, 3, 5], "B": [4]}  # as far as the model reaches back
 
 
 def test_the_former_self_is_fenced_before_the_group_is_joined() -> None:
