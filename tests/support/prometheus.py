@@ -91,6 +91,7 @@ class Prometheus:
 
 
 def hurried(rules: str) -> str:
-    """The same rules: every range RANGE or LIVES, every `for` half a second."""
+    """The same rules: every range RANGE or LIVES, every `for` half a second. An offset stays: what it asks for is that
+    something has been there for long, and here nothing has."""
     rules = re.sub(r"\[\d+[smh]\]", lambda found: f"[{LIVES if found[0] == '[15m]' else RANGE}]", rules)
     return re.sub(r"(\bfor:) \w+", r"\1 500ms", rules)
