@@ -38,8 +38,6 @@ _COMMANDS = {
     "evaluate": "measure a bundle on a CSV",
     "models": "the versions of a model: list them, activate one, roll back, try one in shadow",
     "health": "is a worker alive or ready: exit code for a container probe",
-    "doctor": "check settings, Kafka, Redis and the bundle, and say what to fix",
-    "contract": "print the formats of the topics as JSON Schema",
 }
 
 _INTRODUCTION = """\

@@ -36,6 +36,15 @@ def refused(values: str, *sets: str) -> str:
     return done.stderr
 
 
+@functools.cache
+def notes(values: str, *sets: str) -> str:
+    """What Helm tells whoever installed it."""
+    words = ("install", "prod", str(CHART), "--values", str(_file(values)), *_options(sets), "--dry-run=client")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.partition("\nNOTES:\n")[2]
+
+
 def lint(values: str) -> subprocess.CompletedProcess[str]:
     return run("lint", "--strict", str(CHART), "--values", str(_file(values)))
 

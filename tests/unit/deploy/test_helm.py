@@ -14,11 +14,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from consumer import kafka_options
+from consumer import cli, kafka_options
 from consumer.settings import setting_fields
 from consumer.settings_sources import load_settings
 from consumer.stop import SHUTDOWN_SECONDS
-from tests.unit.deploy.chart import CHART, DEPLOY, VALUES, Chart, Object, lint, refused, render, run
+from tests.unit.deploy.chart import CHART, DEPLOY, VALUES, Chart, Object, lint, notes, refused, render, run
 from tests.unit.deploy.restricted import violations
 
 KINDS = ["NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount", "StatefulSet"]
@@ -333,6 +333,16 @@ def test_every_value_has_a_default_and_a_comment() -> None:
         if found[1] not in {"image", "networkPolicy", "model"}  # commented inside
     ]
     assert uncommented == ["podAnnotations"]  # and its like, whose names say it
+
+
+# --- what it tells
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_notes_name_commands_that_there_are(values: str) -> None:
+    named = set(re.findall(r"(?:-- |`)downtick ([\w-]+)", notes(values)))
+    assert named == {"health"}
+    assert named <= cli._offered().keys() == cli._COMMANDS.keys()
 
 
 # --- workers
