@@ -139,6 +139,12 @@ def test_every_metric_is_seen_somewhere() -> None:
     assert {name for name in missing if name.startswith("downtick_")} == set()
 
 
+def test_what_is_counted_before_a_workers_first_scrape_is_shown_as_it_stands() -> None:
+    shown = [query.expr for query in queries(COMMITTED.values()) if "history_gap_records" in query.expr]
+    assert len(shown) == 1
+    assert not re.search(r"\b(rate|increase)\(", shown[0])
+
+
 def test_now_fits_on_a_screen_and_answers_what_an_operator_asks_first() -> None:
     now = COMMITTED["now.json"]
     assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in now["panels"]) <= 24
