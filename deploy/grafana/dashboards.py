@@ -26,9 +26,10 @@ ANNOTATIONS = (
     ),
     Annotation(
         "Rebalance",
-        # A worker's first scrape may have its assignment counted already: then its start tells, or the others' losses.
+        # A worker's first scrape may have its assignment counted already: then its age tells. Not a change of its start
+        # time, which a new instance has none of, nor has one that was away for longer than the range.
         "sum by (instance) (increase(downtick_rebalances_total[1m])) > 0"
-        " or sum by (instance) (changes(process_start_time_seconds[1m])) > 0",
+        " or sum by (instance) (time() - process_start_time_seconds < 60)",
         "{{instance}}: partitions moved",
         "orange",
     ),

@@ -4,6 +4,7 @@ real Prometheus in tests/integration/test_monitoring.py."""
 import copy
 import json
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from consumer.metrics import Metrics
 from deploy.grafana import dashboards
 from tests.support.grafana import queries
+from tests.support.tools import from_debian
 
 ROOT = Path(__file__).parents[3]
 COMMITTED = {path.name: json.loads(path.read_text()) for path in sorted(dashboards.FOLDER.glob("*.json"))}
@@ -143,6 +145,34 @@ def test_what_is_counted_before_a_workers_first_scrape_is_shown_as_it_stands() -
     shown = [query.expr for query in queries(COMMITTED.values()) if "history_gap_records" in query.expr]
     assert len(shown) == 1
     assert not re.search(r"\b(rate|increase)\(", shown[0])
+
+
+def test_a_new_worker_and_one_that_was_away_for_long_are_marked_as_a_rebalance(tmp_path: Path) -> None:
+    marks = {q.filled("1m") for q in queries(COMMITTED.values(), annotations=True) if q.panel == "Rebalance"}
+    (expr,) = marks
+    started = 'process_start_time_seconds{job="downtick", group="downtick", instance="%s"}'
+    case = {
+        "interval": "15s",
+        "input_series": [
+            {"series": started % "old", "values": "0x80"},
+            {"series": started % "new", "values": "_x20 290x60"},
+            {"series": started % "again", "values": "0x8 _x26 515x60"},
+        ],
+        "promql_expr_test": [
+            {"expr": f"count by (instance) ({expr})", "eval_time": at, "exp_samples": samples}
+            for at, samples in {
+                "4m": [],
+                "5m15s": [{"labels": '{instance="new"}', "value": 1}],
+                "7m": [],
+                "9m": [{"labels": '{instance="again"}', "value": 1}],
+                "12m": [],
+            }.items()
+        ],
+    }
+    (tmp_path / "cases.yml").write_text(yaml.safe_dump({"tests": [case]}))
+    command = [from_debian("promtool"), "test", "rules", str(tmp_path / "cases.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_now_fits_on_a_screen_and_answers_what_an_operator_asks_first() -> None:
