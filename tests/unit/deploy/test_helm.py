@@ -345,6 +345,12 @@ def test_the_notes_name_commands_that_there_are(values: str) -> None:
     assert named <= cli._offered().keys() == cli._COMMANDS.keys()
 
 
+def test_the_notes_say_where_workers_may_go() -> None:
+    assert "reach DNS, Kafka on 9092 and Redis on 6379; nothing else." in notes("minimal")
+    assert "Redis on 6379, 16379; and what networkPolicy.egress adds." in notes("everything")
+    assert "network policy" not in notes("standby")
+
+
 # --- workers
 
 
@@ -585,6 +591,12 @@ def test_keda_scales_by_lag_between_one_worker_and_one_per_partition() -> None:
             "version": "3.0.0",
         },
     }
+
+
+def test_the_lag_of_one_more_worker_is_held_against_what_one_was_measured_at() -> None:
+    measured = re.search(r"updates/s on a backlog[^|]*\| ([\d,]+) \|", (DEPLOY.parent / "README.md").read_text())
+    assert measured is not None
+    assert f"A worker was measured at {measured[1]} a second on a backlog." in (CHART / "values.yaml").read_text()
 
 
 def test_keda_takes_the_defaults_that_the_service_has() -> None:
