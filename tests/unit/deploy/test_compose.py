@@ -367,6 +367,11 @@ CHECKS: list[Check] = [
 ]
 
 
+def test_readme_says_what_it_needs() -> None:
+    (needed,) = re.findall(r"needs (Docker Engine \d+ and Compose [\d.]+, or newer)", FILE.read_text(encoding="utf-8"))
+    assert f"Compose needs {needed}." in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_the_file_keeps_what_it_promises(check: Check) -> None:
     assert check(parsed()) == []
