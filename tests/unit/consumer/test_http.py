@@ -109,6 +109,22 @@ def test_a_client_that_says_nothing_keeps_nobody_waiting(worker: Worker) -> None
         assert worker.ask("/ready")[0] == 200
 
 
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_it_listens_on_an_ipv6_address(host: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = HttpServer(host, 0, CollectorRegistry(), beat=time.monotonic, troubles=lambda: ())
+    try:
+        connection = http.client.HTTPConnection("::1", server.port, timeout=5)
+        connection.request("GET", "/ready")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        server.close()
+
+
 def test_a_port_that_is_taken_is_an_os_error(worker: Worker) -> None:
     with pytest.raises(OSError, match="in use"):
         HttpServer("127.0.0.1", worker.port, worker.registry, beat=lambda: 0.0, troubles=lambda: ())
