@@ -31,9 +31,12 @@ from model.files import Unreadable, read
 from model.manifest import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+    from model.inputs import Inputs
+    from model.manifest import Architecture
 
 MANIFEST, WEIGHTS, GOLDEN = "bundle.json", "weights.npz", "golden.npz"
 LARGEST = {MANIFEST: 2**20, WEIGHTS: 2**26, GOLDEN: 2**26}  # bytes; ours are below 100 kB
@@ -84,7 +87,7 @@ def load(path: Path) -> Bundle:
             f"{path / MANIFEST}: is not what {manifest.version} was written with, of which the version would end in "
             f"{manifest.digest}: put the file back as it was written, or train another bundle"
         )
-    if (work := _work(manifest)) > MOST_WORK:
+    if (work := work_of(manifest.inputs, manifest.network)) > MOST_WORK:
         raise BadBundle(f"{path / MANIFEST}: {work:,} multiplications a window, which takes too long even to verify")
     for name, digest in manifest.files.items():
         if hashlib.sha256(content[name]).hexdigest() != digest:
@@ -99,10 +102,18 @@ def read_manifest(path: Path) -> Manifest:
     return _manifest(path, _read(path / MANIFEST, LARGEST[MANIFEST]))
 
 
-def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mapping[str, NDArray[Any]]) -> Manifest:
+def write(
+    path: Path,
+    manifest: Manifest,
+    weights: network.Arrays,
+    golden: Mapping[str, NDArray[Any]],
+    verify: Callable[[Path], object] = lambda _: None,
+) -> Manifest:
     """Write a bundle to the folder `path` and give the manifest as written, with its version and checksums filled in.
 
     A reader sees the old bundle, the new one or (for an instant, when one is replaced) none, never a mixture.
+    Args:
+        verify: called with the folder of the new one before the old one is touched; what it raises leaves that.
     Raises: BadBundle if `path` is something other than a bundle or an empty folder; OSError.
     """
     check_place(path)
@@ -119,6 +130,7 @@ def write(path: Path, manifest: Manifest, weights: network.Arrays, golden: Mappi
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        verify(fresh)
         if path.exists():
             path.rename(old)
         fresh.rename(path)
@@ -141,13 +153,13 @@ def weight_shapes(manifest: Manifest) -> Shapes:
     return {name: (shape, dtype) for name, shape in network.shapes(manifest.inputs, manifest.network).items()}
 
 
-def _work(manifest: Manifest) -> int:
+def work_of(inputs: Inputs, architecture: Architecture) -> int:
     """Multiplications that one window takes: each weight once, those of an LSTM's body once a step; and, in the same
-    unit, what its channels add up."""
-    steps = manifest.window if manifest.network.kind == "lstm" else 1
-    shapes = network.shapes(manifest.inputs, manifest.network)
+    unit, what its channels add up. A bundle above MOST_WORK is not loaded."""
+    steps = inputs.window if architecture.kind == "lstm" else 1
+    shapes = network.shapes(inputs, architecture)
     weights = sum(int(np.prod(shape)) * (steps if name.startswith("lstm") else 1) for name, shape in shapes.items())
-    return weights + ADDITION * manifest.window * sum(channel.span for channel in manifest.inputs.parsed)
+    return weights + ADDITION * inputs.window * sum(channel.span for channel in inputs.parsed)
 
 
 def golden_shapes(manifest: Manifest) -> Shapes:

@@ -129,7 +129,7 @@ class Predictor:
             if not np.all(error <= TOLERANCE):  # NaN fails too
                 raise BadBundle(
                     f"{content.path}: golden.npz: {name} of the golden windows is off by {np.max(error):.2g} (allowed "
-                    f"{TOLERANCE:g}): these weights, on this machine, are not the network that was trained"
+                    f"{TOLERANCE:g}): the service would not compute here what was computed when it was written"
                 )
 
 

@@ -27,6 +27,7 @@ from model.manifest import (
     Thresholds,
     Training,
 )
+from model.predictor import Predictor
 from model.runtime import keras
 from model.workers import fit_together
 
@@ -107,6 +108,7 @@ def train(
     """
     bundle.check_place(out)
     table, recipe, inputs = _usable(table, recipe, report)
+    _check_size(inputs, recipe.architecture)
     split = _split(table, recipe, inputs, report)
     fitted = _fit(split, recipe, progress)
     if fitted.interrupted:
@@ -136,8 +138,8 @@ def train(
         golden_rows=min(GOLDEN_ROWS, len(split.train)),
         files={},
     )
-    weights = chosen.fitted.weights
-    return bundle.write(out, manifest, weights, _golden(chosen.fitted, split, manifest.golden_rows, recipe.seed))
+    golden = _golden(chosen.fitted, split, manifest.golden_rows, recipe.seed)
+    return bundle.write(out, manifest, chosen.fitted.weights, golden, lambda fresh: _verify(fresh, out))
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,32 @@ def _usable(table: Table, recipe: Recipe, report: Callable[[str], None]) -> tupl
     if len(skipped) > LISTED:
         report(f"… and {len(skipped) - LISTED:,} more stocks skipped")
     return table, replace(recipe, window=inputs.window), inputs
+
+
+def _check_size(inputs: Inputs, architecture: Architecture) -> None:
+    """What nothing would load is not worth fitting."""
+    work = bundle.work_of(inputs, architecture)
+    size = sum(4 * int(np.prod(shape)) for shape in network.shapes(inputs, architecture).values())
+    for found, most, what in (
+        (work, bundle.MOST_WORK, "multiplications a window"),
+        (size, bundle.LARGEST[bundle.WEIGHTS], "bytes of weights"),
+    ):
+        if found > most:
+            raise CannotTrain(
+                f"{found:,} {what}, a bundle may have {most:,}: --units, --members, --window or --channels ask for a "
+                "network too large to serve"
+            )
+
+
+def _verify(fresh: Path, out: Path) -> None:
+    """Raises CannotTrain unless the service would load it: float32 of a network that ran away repeats itself badly."""
+    try:
+        Predictor.load(fresh)
+    except bundle.BadBundle as error:
+        raise CannotTrain(
+            f"{str(error).replace(str(fresh), str(out))}: not written; where the network ran away, a smaller "
+            "--learning-rate helps"
+        ) from error
 
 
 def _split(table: Table, recipe: Recipe, inputs: Inputs, report: Callable[[str], None]) -> examples.Split:

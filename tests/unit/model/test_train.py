@@ -160,3 +160,31 @@ def test_a_folder_of_something_else_is_refused_before_training(tmp_path: Path) -
     with pytest.raises(bundle.BadBundle, match="exists and is not a bundle"):
         train(table(walks(2, 60)), QUICK, tmp_path, lines.append)
     assert lines == []
+
+
+def test_a_network_that_nothing_would_load_is_told_before_it_is_fitted(tmp_path: Path) -> None:
+    for shape, what in [
+        ({"units": 1024}, "134,481,986 multiplications a window, a bundle may have 134,217,728: --units"),
+        ({"kind": "dense", "units": 1024, "members": 16}, "bytes of weights, a bundle may have 67,108,864: --units"),
+    ]:
+        recipe = Recipe("regime", architecture=Architecture.model_validate(shape))
+        lines: list[str] = []
+        with pytest.raises(CannotTrain, match=what):
+            train(table(walks(3, 340)), recipe, tmp_path / "b", lines.append)
+        assert lines == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_that_the_service_would_refuse_does_not_replace_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "b"
+    version = train(table(walks(3, 340)), QUICK, out).version
+    monkeypatch.setattr("model.predictor.TOLERANCE", -1.0)  # nothing is near enough
+    with pytest.raises(
+        CannotTrain, match=r"b: golden\.npz: x of the golden windows is off by.*: not written; "
+    ) as error:
+        train(table(walks(3, 340)), replace(QUICK, seed=2), out)
+    assert "\n" not in str(error.value)
+    assert bundle.load(out).manifest.version == version
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
