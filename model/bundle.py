@@ -142,9 +142,19 @@ def write(
 
 
 def check_place(path: Path) -> None:
-    """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace."""
-    if path.exists() and not (path / MANIFEST).exists() and (not path.is_dir() or any(path.iterdir())):
+    """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace.
+
+    A bundle here is a folder of its files alone: anything else in it, hidden or not, would be deleted with them."""
+    if not os.path.lexists(path):
+        return
+    found = {entry.name: entry for entry in os.scandir(path)} if path.is_dir() else None
+    if found is None or (found and MANIFEST not in found):
         raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
+    if foreign := sorted(name for name, entry in found.items() if name not in LARGEST or entry.is_dir()):
+        raise BadBundle(
+            f"{path}: {foreign[0]} does not belong to a bundle, and would be deleted with it: move it, or name a new "
+            "folder"
+        )
 
 
 def weight_shapes(manifest: Manifest) -> Shapes:

@@ -84,6 +84,25 @@ def test_a_bundle_is_replaced_and_anything_else_is_left_alone(folder: Path, tmp_
     assert (precious / "thesis.tex").read_text() == "x"
 
 
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", "golden.npz/thesis.tex"])
+def test_a_bundle_beside_other_files_is_not_replaced_because_they_would_go_with_it(folder: Path, name: str) -> None:
+    content = bundle.load(folder)
+    (folder / "golden.npz").unlink()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    with pytest.raises(
+        BadBundle, match=f"mine: {Path(name).parts[0]} does not belong to a bundle, and would be deleted"
+    ):
+        bundle.write(folder, content.manifest, content.weights, content.golden)
+    assert (folder / name).read_text() == "x"
+
+
+def test_a_link_that_leads_nowhere_is_no_place_for_a_bundle(tmp_path: Path) -> None:
+    (tmp_path / "mine").symlink_to("nowhere")
+    with pytest.raises(BadBundle, match="exists and is not a bundle"):
+        bundle.check_place(tmp_path / "mine")
+
+
 def test_a_writer_that_dies_leaves_the_old_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bundle.load(folder)
     monkeypatch.setattr(bundle.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
