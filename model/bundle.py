@@ -10,6 +10,7 @@ Several of them in one folder, and which one counts: versions.py.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -120,8 +121,7 @@ def write(
     files = {WEIGHTS: pack(weights), GOLDEN: pack(golden)}
     manifest = manifest.sealed({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
     files[MANIFEST] = (manifest.model_dump_json(indent=2) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    scratch = _scratch(path)
     fresh, old = scratch / "new", scratch / "old"
     try:
         fresh.mkdir()
@@ -142,9 +142,13 @@ def write(
 
 
 def check_place(path: Path) -> None:
-    """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace.
+    """Raises BadBundle if `path` is anything but a bundle, an empty folder or nothing: it is not ours to replace. Also
+    if no folder can be made there, which is tried: the folders above it are there afterwards.
 
     A bundle here is a folder of its files alone: anything else in it, hidden or not, would be deleted with them."""
+    if path.name in {"", ".."} or os.path.ismount(path):
+        raise BadBundle(f"{path}: cannot be moved aside to be replaced; name a new folder")
+    _scratch(path).rmdir()
     if not os.path.lexists(path):
         return
     found = {entry.name: entry for entry in os.scandir(path)} if path.is_dir() else None
@@ -155,6 +159,16 @@ def check_place(path: Path) -> None:
             f"{path}: {foreign[0]} does not belong to a bundle, and would be deleted with it: move it, or name a new "
             "folder"
         )
+
+
+def _scratch(path: Path) -> Path:
+    """A new folder beside `path`, to make in it what takes its place. Raises: BadBundle if there can be none."""
+    try:
+        with contextlib.suppress(FileExistsError):  # a file: that it is no folder is told below
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise BadBundle(f"{path}: no folder can be made in {path.parent}: {error.strerror}") from error
 
 
 def weight_shapes(manifest: Manifest) -> Shapes:

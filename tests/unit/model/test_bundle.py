@@ -103,6 +103,26 @@ def test_a_link_that_leads_nowhere_is_no_place_for_a_bundle(tmp_path: Path) -> N
         bundle.check_place(tmp_path / "mine")
 
 
+def test_a_place_where_no_folder_can_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    for path, why in [
+        (Path("file/mine"), "file/mine: no folder can be made in file: Not a directory"),
+        (Path("file/deep/mine"), "file/deep/mine: no folder can be made in file/deep: Not a directory"),
+        (Path("m" * 250), f"{'m' * 250}: no folder can be made in .: File name too long"),
+        (Path("m" * 300), f"{'m' * 300}: no folder can be made in .: File name too long"),
+        (Path(), ".: cannot be moved aside to be replaced; name a new folder"),
+        (Path("deep/.."), "deep/..: cannot be moved aside to be replaced; name a new folder"),
+        (Path("/"), "/: cannot be moved aside to be replaced; name a new folder"),
+    ]:
+        with pytest.raises(BadBundle) as error:
+            bundle.check_place(path)
+        assert str(error.value) == why
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    bundle.check_place(Path("deep/mine"))
+    assert list(Path("deep").iterdir()) == []
+
+
 def test_a_writer_that_dies_leaves_the_old_bundle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bundle.load(folder)
     monkeypatch.setattr(bundle.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
