@@ -135,7 +135,7 @@ def write(
             path.rename(old)
         fresh.rename(path)
     finally:
-        if old.exists() and not path.exists():
+        if os.path.lexists(old) and not os.path.lexists(path):  # a relative link leads nowhere from `scratch`
             old.rename(path)  # if that fails as well, nothing is deleted: the old bundle lies in `scratch`
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest

@@ -154,6 +154,17 @@ def test_a_new_bundle_that_cannot_take_the_old_ones_place_leaves_the_old_one_in_
     assert [p.name for p in folder.parent.iterdir()] == ["mine"]
 
 
+def test_a_relative_link_to_the_old_bundle_is_put_back_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, link = bundle.load(folder), tmp_path / "link"
+    link.symlink_to("mine")
+    refuse_to_rename(monkeypatch, "new")
+    with pytest.raises(OSError, match="new stays where it is"):
+        bundle.write(link, content.manifest, content.weights, content.golden)
+    assert link.readlink() == Path("mine")
+
+
 def test_an_old_bundle_that_cannot_be_put_back_is_not_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = bundle.load(folder)
     refuse_to_rename(monkeypatch, "new", "old")
