@@ -28,7 +28,7 @@ import pydantic
 from numpy.lib import format as npy
 
 from model import network
-from model.files import Unreadable, read
+from model.files import Unreadable, read, sync
 from model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -130,10 +130,12 @@ def write(
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+        sync(fresh)
         verify(fresh)
         if path.exists():
             path.rename(old)
         fresh.rename(path)
+        sync(path.parent)
     finally:
         if os.path.lexists(old) and not os.path.lexists(path):  # a relative link leads nowhere from `scratch`
             old.rename(path)  # if that fails as well, nothing is deleted: the old bundle lies in `scratch`

@@ -1,10 +1,12 @@
 """Files that somebody else may have put there: read whole, but only so much, and only if they are files.
 
 A bundle folder is copied, mounted and edited by hand. A FIFO in it would keep its reader waiting for ever, a device
-never ends, a symbolic link may lead to any secret of the machine: neither is read, nor waited for."""
+never ends, a symbolic link may lead to any secret of the machine: neither is read, nor waited for. And what makes a
+file of our own last: `sync`."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -41,3 +43,13 @@ def read(file: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise Unreadable(f"{file}: larger than {limit:,} bytes, which none of ours is")
     return data
+
+
+def sync(folder: Path) -> None:
+    """Let a rename in this folder outlive a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from model import bundle
 from model.bundle import MANIFEST, BadBundle
-from model.files import Unreadable, read
+from model.files import Unreadable, read, sync
 
 if TYPE_CHECKING:
     from model.manifest import Manifest
@@ -250,16 +250,6 @@ def _write(path: Path, pointer: str, names: list[str]) -> None:
         sync(path)
     finally:
         scratch.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Let a rename in this folder outlive a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _version(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """A bundle comes back as it was written, and anything else than that is refused with one line."""
 
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -130,6 +131,15 @@ def test_a_writer_that_dies_leaves_the_old_bundle(folder: Path, monkeypatch: pyt
         bundle.write(folder, content.manifest, content.weights, content.golden)
     assert bundle.load(folder).manifest == content.manifest
     assert [p.name for p in folder.parent.iterdir()] == ["mine"]
+
+
+def test_files_and_both_folders_are_synced_so_that_a_power_cut_leaves_a_bundle(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, synced = bundle.load(folder), set[int]()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    bundle.write(folder, content.manifest, content.weights, content.golden)
+    assert synced == {path.stat().st_ino for path in (folder.parent, folder, *folder.iterdir())}
 
 
 def refuse_to_rename(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
