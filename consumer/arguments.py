@@ -6,8 +6,11 @@ import argparse
 import math
 from typing import TYPE_CHECKING
 
+from consumer.cli_errors import CommandError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def inside(low: float, high: float = math.inf) -> Callable[[str], float]:
@@ -46,3 +49,9 @@ seed = between(0, 2**31 - 1)  # what NumPy, Keras and LightGBM take, with room f
 def names(text: str) -> tuple[str, ...]:
     """Names, separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def check_outside(out: Path, bundle: Path) -> None:
+    """A file in a bundle's own folder makes it one that nothing loads, or takes the place of its manifest."""
+    if bundle.resolve() in out.resolve().parents:
+        raise CommandError(f"--out {out}: lies in the bundle that is read, {bundle}; name another folder", code=2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from consumer.arguments import between, seed
+from consumer.arguments import between, check_outside, seed
 from consumer.cli_errors import CommandError
 from consumer.rendering import plain
 
@@ -128,6 +128,7 @@ def _place(args: argparse.Namespace, content: Bundle) -> Path:
     taken = {path.resolve() for path in args.files}
     if taken & {out.resolve(), out.with_suffix(".json").resolve()}:
         raise CommandError(f"--out {out}: is one of the files to be read", code=2)
+    check_outside(out, content.path)
     if not out.parent.is_dir():
         raise CommandError(f"--out {out}: there is no folder {out.parent}")
     return out

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Shown
 from rich.text import Text
 
+from consumer.arguments import check_outside
 from consumer.cli_errors import CommandError
 from consumer.predictionfile import SUFFIXES, CannotWrite, writing
 from consumer.rendering import count, number, plain, sparkline
@@ -102,6 +103,8 @@ def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
     from model.sheet import BadTable, normal  # noqa: PLC0415 - as above
 
     content = bundle.load(versions.resolve(args.bundle))
+    if args.out is not None:
+        check_outside(args.out, content.path)
     manifest = content.manifest
     fields = manifest.inputs.fields
     try:

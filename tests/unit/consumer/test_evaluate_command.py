@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,16 @@ def test_a_report_never_replaces_what_was_read(tmp_path: Path) -> None:
     code, _, err = run(DEFAULT_BUNDLE, file, "--out", tmp_path / "p.html")
     assert code == 2
     assert "is one of the files to be read" in err
+
+
+@pytest.mark.parametrize("name", ["r.html", "bundle.html"])
+def test_a_report_is_never_written_into_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    mine, file = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "models" / "mine")), prices(tmp_path / "p.csv")
+    monkeypatch.chdir(mine)
+    for bundle in (".", tmp_path / "models"):
+        code, _, err = run(bundle, file, "--out", name)
+        assert code == 2
+        assert f"--out {name}: lies in the bundle that is read" in err
 
 
 def test_a_missing_extra_is_one_line_that_says_how_to_install_it(

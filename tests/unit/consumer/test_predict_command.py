@@ -110,6 +110,7 @@ def test_a_model_with_fields_says_which_columns_it_needs(tmp_path: Path, capsys:
         ([SHIPPED, "long.csv", "--out", "o.txt"], 2, "--out o.txt: the name must end in .csv, .json or .parquet"),
         ([SHIPPED, "long.csv", "--out", "./long.csv"], 2, "--out long.csv: is one of the files to be read"),
         ([SHIPPED, ".", "--out", "o.csv"], 2, "--out o.csv: would be read as a table the next time"),
+        ([SHIPPED, "long.csv", "--out", SHIPPED / "o.csv"], 2, "o.csv: lies in the bundle that is read"),
         ([SHIPPED, "long.csv", "--value", "open"], 1, "long.csv, row 1: no column named open"),
         ([SHIPPED], 2, "the following arguments are required: FILE"),
     ],
