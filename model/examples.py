@@ -30,7 +30,7 @@ from model.features import features
 from model.inputs import Inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LEAST_TIMES = 30  # distinct steps below which a split by time says nothing
 LEAST_STOCKS = 30  # stocks below which a split by stock says nothing
+PARTS = ("train", "validation", "test")
 CHUNK = 8192  # windows at a time
 
 
@@ -142,18 +143,21 @@ def make(table: Table, rule: LabelRule, inputs: Inputs) -> Examples:
     return Examples(inputs, np.concatenate([series.values for series in table.series]), **columns)
 
 
-def split(examples: Examples, table: Table, borders: tuple[int, int] | None = None) -> Split:
+def split(
+    examples: Examples, table: Table, borders: tuple[int, int] | None = None, needed: Sequence[str] = PARTS
+) -> Split:
     """Train, validation and test: by time, or by stock where a table has too few steps for that but no dates.
 
     Args:
         borders: times at which validation and test begin; when None, at 60 % and 80 % of the distinct times.
+        needed: parts without which, or without both classes in which, nothing is held out.
     """
     times = np.unique(examples.time)
     if borders is not None or len(times) >= LEAST_TIMES:
         chosen = borders or (int(times[int(0.6 * len(times))]), int(times[int(0.8 * len(times))]))
-        return _checked(examples, _by_time(examples, table, chosen))
+        return _checked(examples, _by_time(examples, table, chosen), needed)
     if table.steps and len(np.unique(examples.stock)) >= LEAST_STOCKS:
-        return _checked(examples, _by_stock(examples, table))
+        return _checked(examples, _by_stock(examples, table), needed)
     return _nothing(examples, f"{len(times)} distinct steps are too few to split by time")
 
 
@@ -192,9 +196,9 @@ def _by_stock(examples: Examples, table: Table) -> Split:
     return Split(train, validation, examples.take(place >= 0.8), note, "stock")
 
 
-def _checked(examples: Examples, found: Split) -> Split:
+def _checked(examples: Examples, found: Split, needed: Sequence[str]) -> Split:
     way = "move the borders, or give more data" if found.by == "time" else "give more data"
-    for name in ("train", "validation", "test"):
+    for name in needed:
         part = getattr(found, name)
         fault = ""
         if not np.isfinite(part.target).any():

@@ -95,6 +95,17 @@ def test_a_file_wholly_behind_the_border_is_scored_without_baselines_that_learn(
     )
 
 
+def test_scored_rows_of_one_class_take_no_baseline_away() -> None:
+    rng = np.random.default_rng(0)
+    data = table(walks(3, 200))
+    labels = np.where(np.arange(200) < 150, rng.integers(0, 2, 200), 0).astype(np.float32)
+    given = replace(data, series=tuple(replace(s, labels=labels) for s in data.series))
+    found = held_out(given, manifest(label=LabelRule(rule="given", look_ahead=1), sha256=data.sha256))
+    assert found.train is not None
+    assert days(found.later.time[found.scored]) == set(range(150, 200))
+    assert found.notes == ()
+
+
 def test_a_file_wholly_before_the_border_has_nothing_to_score() -> None:
     with pytest.raises(CannotEvaluate, match=r"no row to score from 1970-05-31 on.*1970-01-08 to 1970-04-09"):
         held_out(table(walks(3, 100)), manifest())
