@@ -11,7 +11,8 @@ set takes the memory of its values, not of its windows, which are hundreds of ti
     gap:      one window                ·······│
     held out: step >= border                   │ ······
 
-A window is counted in the stock's own steps: that of one which trades every second day reaches back twice as far.
+A window is counted in the stock's own steps: that of one which trades every second day reaches back twice as far. Where
+labels reach back further than windows do (`regime`, 8 steps), that is what is left out.
 No number that a training answer was made of lies at or behind the border or in a window of a held-out example: the
 parts share no value at all.
 """
@@ -144,28 +145,39 @@ def make(table: Table, rule: LabelRule, inputs: Inputs) -> Examples:
 
 
 def split(
-    examples: Examples, table: Table, borders: tuple[int, int] | None = None, needed: Sequence[str] = PARTS
+    examples: Examples,
+    table: Table,
+    rule: LabelRule,
+    borders: tuple[int, int] | None = None,
+    needed: Sequence[str] = PARTS,
 ) -> Split:
     """Train, validation and test: by time, or by stock where a table has too few steps for that but no dates.
 
     Args:
+        rule: what the labels were made by.
         borders: times at which validation and test begin; when None, at 60 % and 80 % of the distinct times.
         needed: parts without which, or without both classes in which, nothing is held out.
     """
     times = np.unique(examples.time)
     if borders is not None or len(times) >= LEAST_TIMES:
         chosen = borders or (int(times[int(0.6 * len(times))]), int(times[int(0.8 * len(times))]))
-        return _checked(examples, _by_time(examples, table, chosen), needed)
+        return _checked(examples, _by_time(examples, table, rule, chosen), needed)
     if table.steps and len(np.unique(examples.stock)) >= LEAST_STOCKS:
         return _checked(examples, _by_stock(examples, table), needed)
     return _nothing(examples, f"{len(times)} distinct steps are too few to split by time")
 
 
+def reach_of(inputs: Inputs, rule: LabelRule) -> int:
+    """Values that an example is made of, from the oldest of its window or of its label to its own step."""
+    return max(inputs.reach, labels.HALF + 1) if rule.rule == "regime" else inputs.reach
+
+
 def gap_begins(table: Table, border: int, reach: int) -> NDArray[np.int64]:
     """(stocks,) the time at which the gap before a border begins for each stock: no answer before it may reach that.
 
-    Counted back from the first step at or behind the border in the steps of all stocks together and in the stock's own,
-    of which its windows are made; the earlier of the two. They differ where stocks have holes, or other frequencies.
+    `reach` values are counted back from the first step at or behind the border, in the steps of all stocks together and
+    in the stock's own, of which its windows are made; the earlier of the two. They differ where stocks have holes, or
+    other frequencies.
     """
     together = _oldest(np.unique(np.concatenate([series.times for series in table.series])), border, reach)
     own = [_oldest(series.times, border, reach) if series.times[-1] >= border else together for series in table.series]
@@ -178,9 +190,9 @@ def _oldest(times: NDArray[np.int64], border: int, reach: int) -> int:
     return int(times[max(at, 0)])
 
 
-def _by_time(examples: Examples, table: Table, borders: tuple[int, int]) -> Split:
+def _by_time(examples: Examples, table: Table, rule: LabelRule, borders: tuple[int, int]) -> Split:
     first, second = borders
-    reach, stock = examples.inputs.reach, examples.stock
+    reach, stock = reach_of(examples.inputs, rule), examples.stock
     train = examples.take(examples.until < gap_begins(table, first, reach)[stock])
     validation = examples.take((examples.time >= first) & (examples.until < gap_begins(table, second, reach)[stock]))
     test = examples.take(examples.time >= second)

@@ -70,10 +70,10 @@ def held_out(table: Table, manifest: Manifest, test_from: str | None = None) -> 
     if test_from is not None:
         return _overridden(made, table, manifest, test_from)
     if parts.by == "stock":
-        return _by_stock(made, table, same=same)
+        return _by_stock(made, table, manifest, same=same)
     first, second = _time(table, parts.validation_from), _time(table, parts.test_from)
     if second is not None:
-        found = _by_time(made, table, (first, second), certain=True, notes=())
+        found = _by_time(made, table, manifest, (first, second), certain=True, notes=())
         other = "baselines learnt from this file, the bundle from another"
         return found if same or found.train is None else replace(found, notes=(*found.notes, other))
     if parts.by == "time":
@@ -121,11 +121,17 @@ def _overridden(made: Examples, table: Table, manifest: Manifest, test_from: str
         notes.append(f"{count:,} of the scored rows lie before {own.test_from}: the bundle was made with them")
     elif not certain:
         notes.append("whether the bundle was made with the scored rows is not known")
-    return _by_time(made, table, (first, second), certain=certain, notes=tuple(notes))
+    return _by_time(made, table, manifest, (first, second), certain=certain, notes=tuple(notes))
 
 
 def _by_time(
-    made: Examples, table: Table, borders: tuple[int | None, int], *, certain: bool, notes: tuple[str, ...]
+    made: Examples,
+    table: Table,
+    manifest: Manifest,
+    borders: tuple[int | None, int],
+    *,
+    certain: bool,
+    notes: tuple[str, ...],
 ) -> HeldOut:
     first, second = borders
     name = table.time_name(second)
@@ -137,7 +143,7 @@ def _by_time(
         )
     if first is not None:
         # What is scored may lack a class, and is scored by what it has: it is the others that baselines learn from.
-        found = examples.split(made, table, (first, second), needed=("train", "validation"))
+        found = examples.split(made, table, manifest.label, (first, second), needed=("train", "validation"))
         if found.validation is not None:
             later = made.take(made.time >= first)
             validation = np.isin(later.end, found.validation.end)
@@ -149,8 +155,8 @@ def _by_time(
     return HeldOut(later, ~everything, everything, None, borders, certain, notes)
 
 
-def _by_stock(made: Examples, table: Table, *, same: bool) -> HeldOut:
-    found = examples.split(made, table)
+def _by_stock(made: Examples, table: Table, manifest: Manifest, *, same: bool) -> HeldOut:
+    found = examples.split(made, table, manifest.label)
     if found.by != "stock" or found.validation is None or found.test is None:
         return _everything(
             made, "the bundle's split by stock cannot be repeated on this file: every row is scored", same=same

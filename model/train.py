@@ -125,7 +125,7 @@ def train(
         calibration=chosen.calibration,
         interval=chosen.interval,
         metrics=_evaluate(chosen, split, table),
-        parts=_parts(split, table, inputs),
+        parts=_parts(split, table, examples.reach_of(inputs, recipe.label)),
         data=_describe(table),
         training=Training(
             seed=recipe.seed,
@@ -211,7 +211,7 @@ def _split(table: Table, recipe: Recipe, inputs: Inputs, report: Callable[[str],
     report(
         f"{len(made):,} windows of {inputs.window} steps from {len(table.series)} stocks, {np.mean(known):.1%} falling"
     )
-    found = examples.split(made, table, recipe.borders)
+    found = examples.split(made, table, recipe.label, recipe.borders)
     if recipe.borders and found.test is None:
         raise CannotTrain(found.note)
     report(found.note)
@@ -297,10 +297,10 @@ def _golden(fitted: Fitted, split: examples.Split, rows: int, seed: int) -> dict
     return {"windows": windows, "x": x, "probability": probability, "change": change}
 
 
-def _parts(split: examples.Split, table: Table, inputs: Inputs) -> Parts:
+def _parts(split: examples.Split, table: Table, reach: int) -> Parts:
     first, second = (None, None) if split.borders is None else map(table.time_name, split.borders)
     return Parts.model_validate(
-        {"by": split.by, "validation_from": first, "test_from": second, "gap": inputs.reach - 1 if first else 0}
+        {"by": split.by, "validation_from": first, "test_from": second, "gap": reach - 1 if first else 0}
     )
 
 

@@ -46,7 +46,7 @@ def loaded(path: Path, table: Table, rule: LabelRule, borders: tuple[int, int] |
 
 def split(table: Table, rule: LabelRule, inputs: Inputs, borders: tuple[int, int] | None) -> Split:
     """The examples as `train` splits them."""
-    return examples.split(examples.make(table, rule, inputs), table, borders)
+    return examples.split(examples.make(table, rule, inputs), table, rule, borders)
 
 
 def held_out(parts: Split) -> tuple[Examples, Examples]:

@@ -16,7 +16,7 @@ VALIDATION, TEST = 200, 260  # days
 
 
 def parts(data: Table) -> tuple[Examples, Examples, Examples]:
-    found = split(make(data, REGIME, INPUTS), data, (VALIDATION * DAY, TEST * DAY))
+    found = split(make(data, REGIME, INPUTS), data, REGIME, (VALIDATION * DAY, TEST * DAY))
     assert found.validation is not None
     assert found.test is not None
     return found.train, found.validation, found.test
@@ -45,6 +45,17 @@ def test_the_parts_share_no_value() -> None:
     train, validation, test = parts(table(walks(3, 320)))
     for before, after in ((train, validation), (validation, test)):
         assert before.until.max() < after.time.min() - (WINDOW - 1) * DAY
+
+
+@pytest.mark.parametrize("window", [2, 5, 8, 9, 10])
+def test_labels_on_both_sides_of_a_border_share_no_value_however_short_the_window(window: int) -> None:
+    data = table(walks(3, 320))
+    found = split(make(data, REGIME, Inputs(window)), data, REGIME, (VALIDATION * DAY, TEST * DAY))
+    assert found.validation is not None
+    assert found.test is not None
+    for before, after in ((found.train, found.validation), (found.validation, found.test)):
+        assert before.until.max() == after.time.min() - (max(window, HALF + 1) - 1) * DAY - DAY
+    assert f"{max(window, HALF + 1) - 1} steps left out before each border" in found.note
 
 
 def thinned(data: Table) -> Table:
@@ -101,7 +112,7 @@ def test_a_given_label_is_kept_as_far_from_the_border_as_it_looks_ahead() -> Non
     labelled = tuple(replace(s, labels=rng.integers(0, 2, 320).astype(np.float32)) for s in data.series)
     for reach in (1, 5):
         given = LabelRule(rule="given", look_ahead=reach)
-        found = split(make(replace(data, series=labelled), given, INPUTS), data, (VALIDATION * DAY, TEST * DAY))
+        found = split(make(replace(data, series=labelled), given, INPUTS), data, given, (VALIDATION * DAY, TEST * DAY))
         assert found.train.time.max() == (VALIDATION - (WINDOW - 1) - reach - 1) * DAY
 
 
@@ -125,7 +136,7 @@ def test_series_shorter_than_the_window_give_no_examples() -> None:
 
 def test_unless_borders_are_named_they_lie_at_sixty_and_eighty_percent_of_time() -> None:
     data = table(walks(3, 315))
-    found = split(make(data, REGIME, INPUTS), data)  # steps 15..313: 299 of them
+    found = split(make(data, REGIME, INPUTS), data, REGIME)  # steps 15..313: 299 of them
     assert found.test is not None
     assert found.validation is not None
     assert found.validation.time.min() == (15 + 179) * DAY
@@ -143,7 +154,7 @@ def test_unless_borders_are_named_they_lie_at_sixty_and_eighty_percent_of_time()
 def test_too_little_time_to_hold_any_out_is_said(steps: int, why: str) -> None:
     data = table(np.exp(0.01 * np.cumsum(np.ones((2, steps)), axis=1)))
     made = make(data, REGIME, INPUTS)
-    found = split(made, data)
+    found = split(made, data, REGIME)
     assert found.validation is None
     assert found.test is None
     assert len(found.train) == len(made)
@@ -164,7 +175,8 @@ def test_a_table_of_many_stocks_and_few_steps_is_split_by_stock() -> None:
         for i, row in enumerate(walks(200, 4))
     )
     data = Table(series, ("made-up.csv",), "0" * 64, 200, 0, "steps", steps)
-    found = split(make(data, LabelRule(rule="given", look_ahead=1), Inputs(4)), data)
+    given = LabelRule(rule="given", look_ahead=1)
+    found = split(make(data, given, Inputs(4)), data, given)
     assert (found.by, found.borders) == ("stock", None)
     assert found.validation is not None
     assert found.test is not None
@@ -173,7 +185,7 @@ def test_a_table_of_many_stocks_and_few_steps_is_split_by_stock() -> None:
     assert 100 < len(stocks[0]) < 140
     # Other stocks in the table do not move one from its part.
     fewer = replace(data, series=series[:150])
-    again = split(make(fewer, LabelRule(rule="given", look_ahead=1), Inputs(4)), fewer)
+    again = split(make(fewer, given, Inputs(4)), fewer, given)
     assert set(again.train.stock.tolist()) == {number for number in stocks[0] if number < 150}
 
 

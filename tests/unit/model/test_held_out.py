@@ -9,6 +9,7 @@ import pytest
 from model import bundle
 from model.dataset import Series, Table
 from model.held_out import CannotEvaluate, block, held_out, sampled
+from model.labels import HALF
 from model.manifest import LabelRule, Manifest, Parts
 from model.predictor import DEFAULT_BUNDLE
 from model.sheet import BadTable
@@ -16,7 +17,7 @@ from tests.unit.model.series import DAY, table, walks
 
 WINDOW = 8
 REGIME = LabelRule(rule="regime", look_ahead=8)
-BY_TIME = Parts(by="time", validation_from="1970-04-11", test_from="1970-05-31", gap=WINDOW - 1)  # days 100 and 150
+BY_TIME = Parts(by="time", validation_from="1970-04-11", test_from="1970-05-31", gap=HALF)  # days 100 and 150
 
 
 def manifest(parts: Parts = BY_TIME, label: LabelRule = REGIME, **data: Any) -> Manifest:
@@ -43,9 +44,9 @@ def test_rows_behind_the_border_are_scored_and_those_before_it_train_as_they_tra
     found = held_out(data, manifest(sha256=data.sha256))
     assert found.train is not None
     assert days(found.later.time[found.scored]) == set(range(150, 199))  # the last day has nothing to come
-    # Labels look 8 steps ahead, and one window before a border is left out: 100 - 7 - 1 - 8.
-    assert max(days(found.train.time)) == 84
-    assert days(found.later.time[found.validation]) == set(range(100, 135))
+    # Labels look 8 steps ahead and as many back, further than a window of 8 does: 100 - 8 - 1 - 8.
+    assert max(days(found.train.time)) == 83
+    assert days(found.later.time[found.validation]) == set(range(100, 134))
     assert not (found.scored & found.validation).any()
     assert found.certain
     assert found.notes == ()
@@ -80,7 +81,7 @@ def test_no_scored_window_of_a_stock_with_holes_holds_a_value_that_a_baseline_le
     assert found.train is not None
     learnt = found.train.until[found.train.stock == 0].max() // DAY
     calibrated = found.later.until[found.validation & (found.later.stock == 0)].max() // DAY
-    assert (learnt, calibrated) == (100 - 2 * (WINDOW - 1) - 2, 150 - 2 * (WINDOW - 1) - 2)
+    assert (learnt, calibrated) == (100 - 2 * HALF - 2, 150 - 2 * HALF - 2)
 
 
 def test_a_file_wholly_behind_the_border_is_scored_without_baselines_that_learn() -> None:
