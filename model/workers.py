@@ -15,6 +15,7 @@ import signal
 import socket
 import tempfile
 from dataclasses import fields
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,11 +101,11 @@ def _listen(
     results: dict[int, Fitted] = {}
     while len(results) < len(pipes):
         try:
-            for rank, pipe in enumerate(pipes):
-                if rank in results or not pipe.poll(0.05):
-                    continue
+            # All that are ready, at once: a pipe that is not emptied fills up, and its process stands with all others.
+            for pipe in wait([pipe for rank, pipe in enumerate(pipes) if rank not in results], 0.05):
+                rank = pipes.index(pipe)
                 try:
-                    said = pipe.recv()
+                    said = pipes[rank].recv()
                 except EOFError:
                     processes[rank].join(LEAVE)  # until its exit code is known
                     said = f"process {rank} died"

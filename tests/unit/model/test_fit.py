@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from model.fit import CannotFit, Fitted, Progress, fit
 from model.inputs import Inputs
 from model.labels import HALF
 from model.manifest import Architecture, LabelRule
-from model.workers import LEAVE, agreed, fit_together, weights_hash
+from model.workers import LEAVE, _listen, agreed, fit_together, weights_hash
 from tests.unit.model.series import table, walks
 
 INPUTS, SMALL = Inputs(16), Architecture(units=8)
@@ -181,6 +182,34 @@ def test_a_process_that_stands_still_holds_nobody_who_asks_twice() -> None:
         fit_together(2)(examples(), None, SMALL, epochs=100_000, report=stand_still)
     assert 1 < time.monotonic() - asked_at[0] < 2 + 2 * LEAVE
     assert not multiprocessing.active_children()
+
+
+def listening(count: int) -> tuple[list[Connection], list[Connection]]:
+    """Ours and theirs."""
+    pipes = [multiprocessing.Pipe(duplex=False) for _ in range(count)]
+    return [ours for ours, _ in pipes], [theirs for _, theirs in pipes]
+
+
+STEP = Progress(1, 9, 1, 9, 1.0, 1.0)
+FITTED = Fitted(INPUTS, SMALL, {}, (1,))
+
+
+def test_progress_is_read_as_fast_as_it_comes_however_many_say_nothing() -> None:
+    """Or the pipe of the one that tells it fills up."""
+    ours, theirs = listening(16)
+    told: list[Progress] = []
+
+    def tell(step: Progress) -> None:
+        told.append(step)
+        if len(told) == 20:
+            for pipe in theirs:
+                pipe.send(FITTED)
+
+    for _ in range(20):
+        theirs[0].send(STEP)
+    begin = time.monotonic()
+    assert len(_listen([], ours, tell, multiprocessing.Event())) == 16
+    assert time.monotonic() - begin < 2  # it took 0.05 s for each that was silent, 15 s in all
 
 
 # Prints each epoch as it ends, then what is kept; it fails if the weights of the two differ.
