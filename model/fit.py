@@ -124,14 +124,15 @@ def fit(
     chosen: list[int] = []
     interrupted = False
     for number in range(architecture.members):
-        one = _Member(train, architecture, seed + number, batch, learning_rate, averaging, share)
+        one: _Member | None = None
         try:
+            one = _Member(train, architecture, seed + number, batch, learning_rate, averaging, share)
             _epochs(one, validation, epochs, patience, report)
         except KeyboardInterrupt:
             interrupted = True
-            if one.best is None and not members:
+            if (one is None or one.best is None) and not members:
                 raise CannotFit("interrupted before the first epoch was over: nothing to keep") from None
-        if one.best is not None:
+        if one is not None and one.best is not None:
             members.append(one.best.weights)
             chosen.append(one.best.epoch)
             history += one.ends

@@ -14,10 +14,11 @@ import multiprocessing
 import signal
 import socket
 import tempfile
+import threading
 from dataclasses import fields
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -99,8 +100,10 @@ def _listen(
     """What each process ends with; the first one's progress on the way. An interrupt asks all of them to stop, a second
     one is raised. Raises: CannotFit as soon as one fails, because the others then wait for it."""
     results: dict[int, Fitted] = {}
-    while len(results) < len(pipes):
-        try:
+    with _Interrupts() as interrupts:
+        while len(results) < len(pipes):
+            if interrupts.asked:
+                stop.set()
             # All that are ready, at once: a pipe that is not emptied fills up, and its process stands with all others.
             for pipe in wait([pipe for rank, pipe in enumerate(pipes) if rank not in results], 0.05):
                 rank = pipes.index(pipe)
@@ -110,16 +113,40 @@ def _listen(
                     processes[rank].join(LEAVE)  # until its exit code is known
                     said = f"process {rank} died"
                 if isinstance(said, Progress):
-                    report(said)
+                    try:
+                        report(said)
+                    except KeyboardInterrupt:
+                        interrupts.hear()
                 elif isinstance(said, Fitted):
                     results[rank] = said
                 else:
                     raise said if isinstance(said, CannotFit) else CannotFit(_died(processes) or said)
-        except KeyboardInterrupt:
-            if stop.is_set():
-                raise
-            stop.set()
     return [results[rank] for rank in range(len(pipes))]
+
+
+class _Interrupts:
+    """A context in which the first interrupt is only noted: raised wherever it finds the listener, between a message's
+    receipt and its keeping say, it would lose a result. The second is raised. Elsewhere than in the main thread, and
+    where interrupts are ignored, there are none."""
+
+    asked = False
+
+    def hear(self, *_: object) -> None:
+        """Note it, or raise KeyboardInterrupt."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> Self:
+        self._before = signal.getsignal(signal.SIGINT)
+        self._taken = callable(self._before) and threading.current_thread() is threading.main_thread()
+        if self._taken:
+            signal.signal(signal.SIGINT, self.hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._taken:
+            signal.signal(signal.SIGINT, self._before)
 
 
 def _died(processes: Sequence[BaseProcess]) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from model.fit import CannotFit, Fitted, Progress, fit
 from model.inputs import Inputs
 from model.labels import HALF
 from model.manifest import Architecture, LabelRule
+from model.step import step_for
 from model.workers import LEAVE, _listen, agreed, fit_together, weights_hash
 from tests.unit.model.series import table, walks
 
@@ -89,6 +91,21 @@ def test_an_interrupt_keeps_the_best_so_far() -> None:
     assert fitted.interrupted
     whole = fit(data, held_out(), SMALL, epochs=2)
     assert weights_hash(fitted.weights) == weights_hash(whole.weights)
+
+
+def test_an_interrupt_while_a_member_is_built_keeps_those_that_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+    build = step_for
+
+    def second(*shape: Any) -> Any:
+        built.append(1)
+        if len(built) == 2:
+            raise KeyboardInterrupt
+        return build(*shape)
+
+    monkeypatch.setattr("model.fit.step_for", second)
+    fitted = fit(examples(), None, SMALL.model_copy(update={"members": 3}), epochs=1)
+    assert (fitted.interrupted, fitted.epochs, fitted.architecture.members) == (True, (1,), 1)
 
 
 def test_an_interrupt_before_the_first_epoch_is_over_leaves_nothing() -> None:
@@ -210,6 +227,22 @@ def test_progress_is_read_as_fast_as_it_comes_however_many_say_nothing() -> None
     begin = time.monotonic()
     assert len(_listen([], ours, tell, multiprocessing.Event())) == 16
     assert time.monotonic() - begin < 2  # it took 0.05 s for each that was silent, 15 s in all
+
+
+def test_an_interrupt_between_a_results_receipt_and_its_keeping_does_not_lose_it() -> None:
+    class Interrupted(Connection):
+        def recv(self) -> object:
+            found = super().recv()
+            signal.raise_signal(signal.SIGINT)
+            return found
+
+    (ours, other), theirs = listening(2)
+    pipe = Interrupted(os.dup(ours.fileno()), writable=False)
+    for one in theirs:
+        one.send(FITTED)
+    before, stop = signal.getsignal(signal.SIGINT), multiprocessing.Event()
+    assert len(_listen([], [pipe, other], lambda _: None, stop)) == 2
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # Prints each epoch as it ends, then what is kept; it fails if the weights of the two differ.
