@@ -290,12 +290,12 @@ REDIS = Row(
         ),
         Panel(
             "Rings repaired, records missing",
-            "Repaired, within an interval: somebody else writes our keys. Missing, since the workers that run were started:"
-            " retention took updates before a restore.",
+            "Repaired, within an interval: somebody else writes our keys. Missing, since the workers that run were"
+            " started: retention took updates before a restore.",
             "short",
             (
                 Query("sum(increase(downtick_rings_repaired_total[$__rate_interval]))", "rings repaired"),
-                # Itself: counted at seating, before the first scrape of a worker that was started; no increase sees that.
+                # Itself: counted at seating, before the first scrape of a worker; no increase sees that.
                 Query("sum(downtick_history_gap_records_total)", "records missing"),
             ),
         ),
