@@ -216,7 +216,7 @@ class ModelWatcher:
         except DoesNotFit as error:
             refuse(name, str(error), None)
         except Exception as error:  # noqa: BLE001  no memory for another model, or a bug: neither is the stream's
-            refuse(name, f"{_in_a_line(error)}; {_AGAIN}", error)
+            refuse(name, f"{in_a_line(error)}; {_AGAIN}", error)
         if folder is not None and mark_of(folder) != mark:
             role.again()  # it was changed while it was read
 
@@ -264,8 +264,8 @@ class ModelWatcher:
         logger.error("candidate %s refused, nothing runs in shadow: %s", name, why, exc_info=trace)
 
 
-def _in_a_line(error: Exception) -> str:
-    """What kind of fault, and what is said of it first: XLA tells of memory on many lines, Python in no word."""
+def in_a_line(error: Exception) -> str:
+    """What kind of fault it is, and what is said of it first: XLA tells of memory on many lines, Python in no word."""
     first, *_ = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
 

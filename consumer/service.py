@@ -22,7 +22,7 @@ from consumer.events import EventDecoder
 from consumer.http import HttpServer, not_ready
 from consumer.kafka_options import admin_options, consumer_options, producer_options
 from consumer.metrics import Metrics
-from consumer.models import Histories, ModelWatcher, mark_of
+from consumer.models import Histories, ModelWatcher, in_a_line, mark_of
 from consumer.scoring import Scoring
 from consumer.seater import Seater, TopicIdentity
 from consumer.seating import Policy, SeatingRefused
@@ -213,11 +213,13 @@ def _predictor(settings: Settings) -> tuple[Predictor, Mark]:
 
 
 def _candidate(settings: Settings) -> Predictor | None:
-    """The one that shall run in shadow, for the size of the histories only: the watcher takes it, or refuses it."""
+    """The one that shall run in shadow, for the size of the histories only: the watcher takes it, or refuses it. What
+    is wrong with it, no memory for it included, is nothing to stop what predicts."""
     try:
         folder = versions.candidate(settings.model.path)
         return Predictor.load(folder) if folder is not None else None
-    except BadBundle:
+    except Exception as error:  # noqa: BLE001  as the watcher does
+        logger.warning("starting without the candidate: %s", in_a_line(error))
         return None
 
 

@@ -81,7 +81,7 @@ def resolved_or_none(path: Path) -> Path | None:
 
 def candidate(path: Path) -> Path | None:
     """The bundle folder that `shadow` names; None without one. Raises: BadPointer."""
-    if not path.is_dir() or holds_bundle(path):
+    if not _is_folder(path) or holds_bundle(path):
         return None
     names = _lines(path, SHADOW)
     return _inside(path, SHADOW, names[0]) if names else None
@@ -89,9 +89,16 @@ def candidate(path: Path) -> Path | None:
 
 def holds_bundle(path: Path) -> bool:
     """Whether `path` is a bundle, broken ones included. Raises: BadBundle if there is no such folder."""
-    if not path.is_dir():
+    if not _is_folder(path):
         raise BadBundle(f"{path}: there is no such folder")
     return os.path.lexists(path / MANIFEST)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # no permission, a name too long
+        raise BadBundle(f"{path}: {error.strerror}") from error
 
 
 def history(path: Path) -> list[str]:
@@ -208,11 +215,15 @@ def _inside(path: Path, pointer: str, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise BadPointer(f"{path / pointer}: {name[:80]!r} is not the plain name of a folder beside it")
     folder = path / name
-    if folder.is_symlink():
+    try:
+        linked, there = folder.is_symlink(), folder.is_dir()
+    except OSError as error:
+        raise BadPointer(f"{path / pointer}: {name[:80]}: {error.strerror}") from error
+    if linked:
         raise BadPointer(
             f"{path / pointer}: {name} is a symbolic link, which could lead anywhere; put the folder there"
         )
-    if not folder.is_dir():
+    if not there:
         raise BadPointer(f"{path / pointer}: there is no folder {name} beside it")
     return folder
 

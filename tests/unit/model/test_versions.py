@@ -51,6 +51,15 @@ def lines(folder: Path) -> list[str]:
 # --- which one counts
 
 
+def test_a_name_that_no_file_system_takes_is_told_in_a_line(models: Path) -> None:
+    for pointer, look in (("current", versions.resolve), ("shadow", versions.candidate)):
+        (models / pointer).write_text("ß" * 200)
+        line = told(lambda look=look: look(models), models)  # type: ignore[misc]
+        assert line == f"models/{pointer}: {'ß' * 80}: File name too long"
+    for look in (versions.resolve, versions.candidate):
+        assert told(lambda look=look: look(models / ("m" * 300)), models).endswith("mm: File name too long")  # type: ignore[misc]
+
+
 def test_a_bundle_counts_itself_whatever_lies_in_it(models: Path) -> None:
     (models / "a" / "current").write_text("nonsense")
     assert versions.resolve(models / "a") == models / "a"
