@@ -44,6 +44,10 @@ class BadTable(Exception):
     """This file cannot be read as a table of prices; one line with file, row and column."""
 
 
+class MissingColumn(BadTable):
+    """This file has not the columns that a model sees beside the value."""
+
+
 class Block(Protocol):
     """Consecutive rows of a sheet; every array has one entry for each of them. All raise BadTable."""
 
@@ -95,13 +99,11 @@ class Columns:
         """The first of these names that there is."""
         return next((self._number[normal(name)] for name in wanted if normal(name) in self._number), None)
 
-    def one_of(self, wanted: Sequence[str], hint: str = "rename one") -> int:
-        """The same; BadTable if there is none."""
+    def one_of(self, wanted: Sequence[str], hint: str = "rename one", error: type[BadTable] = BadTable) -> int:
+        """The same; raises `error` if there is none."""
         found = self.find(wanted)
         if found is None:
-            raise BadTable(
-                f"{self.where}: no column named {', '.join(wanted)}; there are {', '.join(self.names)}: {hint}"
-            )
+            raise error(f"{self.where}: no column named {', '.join(wanted)}; there are {', '.join(self.names)}: {hint}")
         return found
 
 

@@ -92,7 +92,7 @@ def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
     """The bundle, and the series that it can say something of; what is wrong is told before anything slow begins."""
     from model import bundle, dataset, versions  # noqa: PLC0415 - as above
     from model.extras import require  # noqa: PLC0415 - as above
-    from model.sheet import BadTable  # noqa: PLC0415 - as above
+    from model.sheet import BadTable, MissingColumn  # noqa: PLC0415 - as above
 
     require()
     content = bundle.load(versions.resolve(args.bundle))
@@ -106,7 +106,11 @@ def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
                 raise
             table = dataset.read(args.files, fields=fields)
     except BadTable as error:
-        needs = f"the model needs the columns {', '.join(fields)} beside the value" if fields else ""
+        needs = (
+            f"the model needs the columns {', '.join(fields)} beside the value"
+            if isinstance(error, MissingColumn)
+            else ""
+        )
         raise CommandError(str(error), hint=needs) from error
     if table.skipped:
         _note(f"{table.skipped:,} of {table.rows:,} rows have no value: left out")

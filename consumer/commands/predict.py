@@ -100,7 +100,7 @@ def _check_place(out: Path, files: list[Path]) -> None:
 def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
     """The bundle, and the series that it can say something of; the others are listed."""
     from model import bundle, dataset, versions  # noqa: PLC0415 - as above
-    from model.sheet import BadTable, normal  # noqa: PLC0415 - as above
+    from model.sheet import BadTable, MissingColumn, normal  # noqa: PLC0415 - as above
 
     content = bundle.load(versions.resolve(args.bundle))
     if args.out is not None:
@@ -110,7 +110,11 @@ def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
     try:
         table = dataset.read(args.files, value=args.value, fields=fields)
     except BadTable as error:
-        needs = f"the model needs the columns {', '.join(fields)} beside the value" if fields else ""
+        needs = (
+            f"the model needs the columns {', '.join(fields)} beside the value"
+            if isinstance(error, MissingColumn)
+            else ""
+        )
         raise CommandError(str(error), hint=needs) from error
     _note(f"{table.skipped:,} of {table.rows:,} rows have no value: left out" if table.skipped else "")
     learned = manifest.data.value

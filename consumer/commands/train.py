@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     # TensorFlow takes seconds to import: not for --help, nor for a file that cannot be read.
     from model import dataset  # noqa: PLC0415
     from model.inputs import Inputs  # noqa: PLC0415
-    from model.sheet import BadTable  # noqa: PLC0415
+    from model.sheet import BadTable, MissingColumn  # noqa: PLC0415
 
     _check(args, args.label)
     if (args.validation_from is None) != (args.test_from is None):
@@ -142,7 +142,11 @@ def run(args: argparse.Namespace) -> int:
             if borders[0] >= borders[1]:
                 raise CommandError("--test-from must be later than --validation-from", code=2)
     except BadTable as error:
-        needs = f"--channels asks for the columns {', '.join(fields)} beside the value" if fields else ""
+        needs = (
+            f"--channels asks for the columns {', '.join(fields)} beside the value"
+            if isinstance(error, MissingColumn)
+            else ""
+        )
         raise CommandError(str(error), hint=needs) from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}") from error

@@ -12,6 +12,8 @@ from consumer.cli import main
 SEED = Path(__file__).parents[3] / "model" / "data" / "seed.csv"
 LONG = "stock,date,close\n" + "".join(f"A,{2000 + i}-01-01,{100 + i * (-1) ** i}\n" for i in range(20))
 
+LONG_ROWS = "A,2026-01-01,1,1\nA,2026-01-02,2,1"
+
 
 def downtick(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "consumer.cli", *map(str, arguments)]
@@ -61,6 +63,19 @@ def test_what_is_wrong_is_told_in_a_line(
     assert "Traceback" not in run.stderr
     assert "--fields" not in run.stderr  # which is not an option of this command
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "row"),
+    [("", "A,2026-01-01,x,1"), ("--value open", "A,2026-01-01,1,1"), ("--test-from x --validation-from y", LONG_ROWS)],
+)
+def test_the_columns_of_channels_are_no_hint_where_none_of_them_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, row: str
+) -> None:
+    (tmp_path / "p.csv").write_text(f"stock,date,close,volume\n{row}\n")
+    arguments = ["--channels", "value,volume", "--out", str(tmp_path / "m"), *options.split()]
+    assert main(["train", str(tmp_path / "p.csv"), *arguments]) == 1
+    assert "--channels" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
