@@ -44,7 +44,8 @@ class LabelRule(_Part):
     """What `falling` meant in training (labels.py)."""
 
     rule: Literal["given", "regime", "drop"]
-    look_ahead: int = Field(ge=1, description="later steps that the label or the target uses")
+    # At most what --look-ahead takes: whatever is added to a step must stay an int64.
+    look_ahead: int = Field(ge=1, le=1_000_000, description="later steps that the label or the target uses")
     threshold: float | None = Field(default=None, ge=0, le=1, description="of `drop`: 0.005 is half a percent down")
     dead_zone: float | None = Field(
         default=None, description="of `drop`: changes in (-threshold, dead_zone) are neither"

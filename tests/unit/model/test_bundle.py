@@ -235,6 +235,10 @@ MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
         {"label": {"rule": "drop", "look_ahead": 1}},
         "label: Value error, a threshold belongs to the rule drop",
     ),
+    "a label that looks ahead for ever": (
+        {"label": {"rule": "given", "look_ahead": 2**63}},
+        "label.look_ahead: Input should be less than or equal to 1000000",
+    ),
     "no version": ({"version": ""}, "must hold a version"),
     "strange version": ({"version": "../../etc"}, "version: String should match pattern"),
     "a file not covered": ({"files": {"weights.npz": "0" * 64}}, "must hold a version and the SHA-256"),
