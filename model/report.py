@@ -143,7 +143,7 @@ def _forecast(forecast: Forecast) -> str:
             f"<p>{_sample(forecast.sample)} {_SCALES}{tail}</p>",
             _table("Scores", forecast.models, names),
             _differences("Bundle minus baseline", forecast.models[1:], ("mae", "rmse", "mase")),
-            _tests(forecast.models[1:]),
+            _tests(forecast.models[1:], _MANY[forecast.sample.unit]),
             _figures([_forest("MAE: bundle minus baseline", "difference of MAE, scales", forecast.models, "mae")]),
         ]
     )
@@ -230,7 +230,7 @@ def _differences(caption: str, models: Sequence[Row], names: Sequence[str]) -> s
     return _framed(caption, [METRICS[name].title for name in used], body)
 
 
-def _tests(models: Sequence[ForecastRow]) -> str:
+def _tests(models: Sequence[ForecastRow], units: str) -> str:
     if all(row.absolute is None for row in models):
         return ""
     body = "".join(
@@ -238,7 +238,7 @@ def _tests(models: Sequence[ForecastRow]) -> str:
         f"<td>{row.absolute.n if row.absolute is not None else 0:,}</td></tr>"
         for row in models
     )
-    heads = ["absolute error: statistic", "p", "squared error: statistic", "p", "days"]
+    heads = ["absolute error: statistic", "p", "squared error: statistic", "p", units]
     return _framed("Diebold–Mariano: below zero, the bundle loses less", heads, body)
 
 
@@ -293,8 +293,11 @@ def _figures(drawn: Sequence[str]) -> str:
     return '<div class="figures">' + "".join(f"<figure>{svg}</figure>" for svg in drawn if svg) + "</div>"
 
 
+_MANY = {"day": "days", "step": "steps", "stock": "stocks"}
+
+
 def _sample(sample: Sample) -> str:
-    many = {"day": "days", "step": "steps", "stock": "stocks"}[sample.unit]
+    many = _MANY[sample.unit]
     runs = f", drawn in runs of {sample.block}" if sample.block > 1 else ""
     return (
         f"{sample.rows:,} rows on {sample.units:,} {many}{runs}."

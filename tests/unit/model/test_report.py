@@ -199,6 +199,16 @@ def test_what_cannot_be_told_is_a_dash_and_numbers_have_a_real_minus() -> None:
     assert "nan" not in render(measured()).lower()
 
 
+def test_the_tests_of_a_forecast_name_the_unit_that_they_are_of() -> None:
+    found = measured()
+    assert found.forecast is not None
+    assert "<th>days</th>" in render(found)
+    steps = found.forecast.model_copy(update={"sample": SAMPLE.model_copy(update={"unit": "step"})})
+    text = render(found.model_copy(update={"forecast": steps}))
+    assert "<th>steps</th>" in text
+    assert "<th>days</th>" not in text
+
+
 def test_a_page_without_sections_is_a_page() -> None:
     bare = measured().model_copy(
         update={"flag": None, "forecast": None, "interval": None, "periods": (), "verdicts": ()}
