@@ -32,16 +32,6 @@ class Scored:
     low: float
     high: float
 
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval is above zero."""
-        return self.low > 0
-
-    @property
-    def below_zero(self) -> bool:
-        """Whether the whole interval is below zero."""
-        return self.high < 0
-
 
 @dataclass(frozen=True)
 class Draws:
@@ -110,17 +100,6 @@ class DayBootstrap:
         sums = np.bincount(self._day, values, minlength=self.days)
         counts = self._counts.astype(np.float64)
         return Draws(float(values.mean()) if len(values) else math.nan, (counts @ sums) / (counts @ rows))
-
-    def interval(self, metric: Metric | Draws, level: float = 0.95) -> Scored:
-        """The metric with its percentile interval."""
-        return self._of(metric).scored(level)
-
-    def difference(self, a: Metric | Draws, b: Metric | Draws, level: float = 0.95) -> Scored:
-        """a - b with its interval, paired: each replicate gives both."""
-        return self._of(a).minus(self._of(b)).scored(level)
-
-    def _of(self, metric: Metric | Draws) -> Draws:
-        return metric if isinstance(metric, Draws) else self.draws(metric)
 
     def _draw(self, replicates: int, seed: int) -> NDArray[np.uint32]:
         random, n = np.random.default_rng(seed), self.days

@@ -33,22 +33,6 @@ def losses(label: NDArray[Any], probability: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(-np.where(label == 1, np.log(p), np.log1p(-p)))
 
 
-def log_loss(label: NDArray[Any], probability: NDArray[np.float64], weights: Weights) -> float:
-    """Mean negative log likelihood in nats."""
-    return mean(losses(label, probability), weights)
-
-
-def brier(label: NDArray[Any], probability: NDArray[np.float64], weights: Weights) -> float:
-    """Mean squared distance of the probability from the label, 0 to 1."""
-    return mean((probability - label) ** 2, weights)
-
-
-def mcc(label: NDArray[Any], flag: NDArray[np.bool_], weights: Weights) -> float:
-    """Matthews correlation of a flag with the label; 0 where either never varies."""
-    y = label == 1
-    return float(matthews(*(np.array(mean(part, weights)) for part in confusion(y, flag))))
-
-
 def confusion(label: NDArray[np.bool_], flag: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     """Of each row, 1 or 0: flagged and falling, flagged only, falling only, neither; four (n,)."""
     return [part.astype(np.float64) for part in (flag & label, flag & ~label, ~flag & label, ~flag & ~label)]
@@ -70,40 +54,12 @@ def precision(label: NDArray[Any], flag: NDArray[np.bool_], weights: Weights) ->
     return mean((label == 1).astype(np.float64), weights * flag)
 
 
-def auc(label: NDArray[Any], score: NDArray[np.float64], weights: Weights) -> float:
-    """Chance that a falling row scores above one that is not, ties half; NaN with one class."""
-    return Ranking(label, score).auc(weights)
-
-
-def pr_auc(label: NDArray[Any], score: NDArray[np.float64], weights: Weights) -> float:
-    """Average precision: the step-wise area under precision over recall; its baseline is the base rate."""
-    return Ranking(label, score).pr_auc(weights)
-
-
-def ece(label: NDArray[Any], probability: NDArray[np.float64], weights: Weights, bins: int = BINS) -> float:
-    """Expected calibration error; see `Ranking.ece`."""
-    return Ranking(label, probability).ece(weights, bins)
-
-
-def mae(error: NDArray[np.float64], weights: Weights) -> float:
-    """Mean absolute error."""
-    return mean(np.abs(error), weights)
-
-
-def rmse(error: NDArray[np.float64], weights: Weights) -> float:
-    """Root of the mean squared error."""
-    return float(mean(error**2, weights) ** 0.5)
-
-
 def pinball_losses(truth: NDArray[np.float64], quantile: NDArray[np.float64], level: float) -> NDArray[np.float64]:
-    """Loss of a forecast of the `level` quantile for each row; smallest on average for the true quantile; (n,)."""
+    """Loss of a forecast of the `level` quantile for each row; smallest on average for the true quantile; (n,).
+
+    Koenker & Bassett 1978."""
     miss = truth - quantile
     return np.asarray(np.maximum(level * miss, (level - 1) * miss))
-
-
-def pinball(truth: NDArray[np.float64], quantile: NDArray[np.float64], level: float, weights: Weights) -> float:
-    """Mean pinball loss of a forecast of the `level` quantile (Koenker & Bassett 1978)."""
-    return mean(pinball_losses(truth, quantile, level), weights)
 
 
 @dataclass(frozen=True)
@@ -130,15 +86,15 @@ class Ranking:
         self._tied = len(self._last) < len(score)
 
     def auc(self, weights: Weights) -> float:
-        """As `auc`."""
+        """Chance that a falling row scores above one that is not, ties half; NaN with one class."""
         return _auc(self._sums(weights))
 
     def pr_auc(self, weights: Weights) -> float:
-        """As `pr_auc`."""
+        """Average precision: the step-wise area under precision over recall; its baseline is the base rate."""
         return _pr_auc(self._sums(weights))
 
     def ece(self, weights: Weights, bins: int = BINS) -> float:
-        """Mean distance between probability and share of falling over bins of equal weight.
+        """Expected calibration error: mean distance between probability and share of falling over bins of equal weight.
 
         Noise alone makes it positive: about the root of (bins / rows that are independent)."""
         return _ece(self._bins(self._sums(weights), bins))

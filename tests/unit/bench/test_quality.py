@@ -105,12 +105,13 @@ def test_scores_from_sums_by_day_are_those_of_the_rows() -> None:
     days = by_day(day, label, said >= 0.5, said)
     weights = np.arange(9.0)
     rows = weights[day]
-    assert days.mcc(weights) == pytest.approx(scores.mcc(label, said >= 0.5, rows))
-    assert days.log_loss(weights) == pytest.approx(scores.log_loss(label, said, rows))
+    cases = scores.confusion(label == 1, said >= 0.5)
+    assert days.mcc(weights) == pytest.approx(scores.matthews(*(np.array(scores.mean(c, rows)) for c in cases)))
+    assert days.log_loss(weights) == pytest.approx(scores.mean(scores.losses(label, said), rows))
     assert days.accuracy(weights) == pytest.approx(scores.mean((said >= 0.5) == (label == 1), rows))
     share = scores.mean(label, rows)
     assert days.majority(weights) == pytest.approx(max(share, 1 - share))
-    base = scores.log_loss(label, np.full(300, float(np.mean(label))), rows)
+    base = scores.mean(scores.losses(label, np.full(300, float(np.mean(label)))), rows)
     assert days.excess(weights) == pytest.approx(days.log_loss(weights) - base)
 
 

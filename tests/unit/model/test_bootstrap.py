@@ -31,7 +31,7 @@ def test_a_block_is_days_in_a_row_the_last_followed_by_the_first() -> None:
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None:
     days, values = np.arange(50), np.random.default_rng(0).normal(size=50)
-    one, again, other = (DayBootstrap(days, seed=seed).interval(lambda w: scores.mean(values, w)) for seed in (1, 1, 2))
+    one, again, other = (DayBootstrap(days, seed=seed).mean(values).scored() for seed in (1, 1, 2))
     assert one == again
     assert (one.low, one.high) != (other.low, other.high)
     assert one.point == other.point == pytest.approx(values.mean())
@@ -40,17 +40,15 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None
 def test_differences_are_paired() -> None:
     days, a = np.arange(40), np.random.default_rng(0).normal(0, 10, 40)
     boot = DayBootstrap(days)
-    found = boot.difference(lambda w: scores.mean(a + 0.1, w), lambda w: scores.mean(a, w))
+    found = boot.mean(a + 0.1).minus(boot.mean(a)).scored()
     assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.1))
-    assert found.above_zero
-    assert not found.below_zero
 
 
 def test_a_metric_computed_once_can_be_compared_with_many() -> None:
     boot = DayBootstrap(np.arange(30))
     a = boot.draws(lambda w: scores.mean(np.arange(30.0), w))
     b = boot.draws(lambda w: scores.mean(np.arange(30.0) * 2, w))
-    assert boot.difference(b, a) == a.scored()
+    assert b.minus(a).scored() == a.scored()
     ratio = b.over(a).scored()
     assert (ratio.point, ratio.low, ratio.high) == (pytest.approx(2), pytest.approx(2), pytest.approx(2))
 
@@ -62,7 +60,9 @@ def test_a_mean_by_day_is_the_mean_of_the_rows() -> None:
     fast, slow = boot.mean(values), boot.draws(lambda w: scores.mean(values, w))
     assert fast.point == pytest.approx(slow.point)
     assert fast.values == pytest.approx(slow.values)
-    assert boot.mean(values**2).root().values == pytest.approx(boot.draws(lambda w: scores.rmse(values, w)).values)
+    assert boot.mean(values**2).root().values == pytest.approx(
+        [scores.mean(values**2, boot.weights(r)) ** 0.5 for r in range(len(boot))]
+    )
 
 
 def test_replicates_without_an_answer_are_left_out() -> None:
@@ -75,10 +75,9 @@ def test_replicates_without_an_answer_are_left_out() -> None:
 
 
 def test_a_single_day_has_no_interval() -> None:
-    found = DayBootstrap(np.zeros(10, np.int64)).interval(lambda w: scores.mean(np.arange(10.0), w))
+    found = DayBootstrap(np.zeros(10, np.int64)).mean(np.arange(10.0)).scored()
     assert found.point == 4.5
     assert np.isnan([found.low, found.high]).all()
-    assert not found.above_zero
 
 
 def test_nothing_can_be_said_of_a_metric_that_is_nowhere_defined() -> None:
@@ -94,7 +93,7 @@ def covered(*, by_day: bool, block: int = 1, echo: int = 1) -> float:
         days = np.repeat(np.arange(60), 20)
         values = shared[days] + rng.normal(size=len(days))
         boot = DayBootstrap(days if by_day else np.arange(len(days)), replicates=200, seed=seed, block=block)
-        found = boot.interval(lambda w, v=values: scores.mean(v, w))
+        found = boot.mean(values).scored()
         hits += found.low <= 0 <= found.high
     return hits / 200
 
@@ -116,5 +115,5 @@ def test_a_thousand_replicates_of_forty_thousand_rows_take_seconds() -> None:
     boot = DayBootstrap(np.repeat(np.arange(460), 87)[:40_000])
     ranking = Ranking(label, p)
     begin = time.process_time()
-    boot.interval(ranking.auc)
+    boot.draws(ranking.auc)
     assert time.process_time() - begin < 5  # 0.4 s on a free core
