@@ -147,6 +147,8 @@ def _calm(life: Life, one: Service) -> None:
             not life.prometheus.firing() - {"DowntickNotReady"}
             and one.ready
             and all(life.prometheus.ask(a.filled(RANGE)) for a in asked)
+            and life.value(f"sum(rate(downtick_events_consumed_total[{RANGE}]))") > 0.8 * RATE
+            and life.value(f"sum(increase(downtick_rebalances_total[{RANGE}]))") == 0
         )
 
     life.until("calm", also=settled)

@@ -104,12 +104,13 @@ class Service:
     # --- what it says over HTTP
 
     def get(self, path: str, timeout: float = 2) -> tuple[int, str]:
-        """Status and body; (0, reason) when nobody answers."""
+        """Status and body; (0, reason) when nobody answers, or not to the end."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+                    return answer.status, answer.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
         except OSError as error:
             return 0, str(error)
 
