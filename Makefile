@@ -24,7 +24,7 @@ setup: .venv/.installed ## make .venv with the locked dependencies
 demo: setup ## Kafka, Redis, the service and a replay of real prices, in one terminal
 	@$(BIN)/downtick demo
 
-test: setup ## every test: some twenty minutes on two cores
+test: setup ## every test: some sixteen minutes on two cores
 	$(BIN)/python -m pytest
 
 check: setup ## format, lint, strict types, borders between packages
