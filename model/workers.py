@@ -105,10 +105,12 @@ def _listen(
             if interrupts.asked:
                 stop.set()
             # All that are ready, at once: a pipe that is not emptied fills up, and its process stands with all others.
-            for pipe in wait([pipe for rank, pipe in enumerate(pipes) if rank not in results], 0.05):
-                rank = pipes.index(pipe)
+            ready = wait([pipe for rank, pipe in enumerate(pipes) if rank not in results], 0.05)
+            for rank, pipe in enumerate(pipes):
+                if pipe not in ready:
+                    continue
                 try:
-                    said = pipes[rank].recv()
+                    said = pipe.recv()
                 except EOFError:
                     processes[rank].join(LEAVE)  # until its exit code is known
                     said = f"process {rank} died"

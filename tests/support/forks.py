@@ -12,11 +12,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 _context = multiprocessing.get_context("forkserver")
+# Found from the project's folder, where tests are run; elsewhere programs import TensorFlow themselves, as they would.
 _context.set_forkserver_preload(["tests.support.warm"])
 _lock = threading.Lock()  # each start polls all children, and two polls of one lose its exit code
 
@@ -27,7 +27,6 @@ class Fork:
     def __init__(self, args: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> None:
         """`args`: the module, and its arguments."""
         with _lock:
-            _ensure_server()
             self._process = _context.Process(target=_run, args=(list(args), log, dict(env), cwd), daemon=True)
             self._process.start()
         assert self._process.pid is not None
@@ -43,18 +42,6 @@ class Fork:
         if code is None:
             raise subprocess.TimeoutExpired(str(self._process), timeout)
         return code
-
-
-def _ensure_server() -> None:
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # for warm.py, wherever the tests were started
-    try:
-        forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 def _run(args: list[str], log: Path, env: dict[str, str], cwd: Path) -> None:
