@@ -174,11 +174,9 @@ class RedisCluster:
         )
 
     def primary_of(self, slot: int) -> RedisServer:
-        """The node that serves a slot now."""
-        for first, last, primary, *_ in self._slots():
-            if int(first) <= slot <= int(last):
-                return self._by_port(int(primary[1]))
-        raise AssertionError(f"nobody serves slot {slot}")
+        """The node that serves a slot now. In a failover the node that is asked may hear that the old primary has become
+        a replica before it hears of the new one: it then lists nobody for a moment, which is waited for."""
+        return wait_until(lambda: self._listed(slot), within=START, what=f"a node serves slot {slot}", every=0.01)
 
     def replica_of(self, primary: RedisServer) -> RedisServer:
         """The replica that follows a primary now."""
@@ -195,6 +193,12 @@ class RedisCluster:
     def close(self) -> None:
         for node in self.nodes:
             node.close()
+
+    def _listed(self, slot: int) -> RedisServer | None:
+        for first, last, primary, *_ in self._slots():
+            if int(first) <= slot <= int(last):
+                return self._by_port(int(primary[1]))
+        return None
 
     def _slots(self) -> list[Any]:
         alive = next(node for node in self.nodes if node.process.running)
