@@ -13,7 +13,7 @@ from tests.support.system import System
 from tests.support.together import Together
 
 NewSystem = Callable[..., System]
-AT_ONCE = 3  # on two cores
+AT_ONCE = 4  # on two cores
 PATIENCE = 1_200  # seconds for one result: a test waits for its scenario, which may wait for its turn
 
 
