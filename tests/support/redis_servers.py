@@ -174,8 +174,8 @@ class RedisCluster:
         )
 
     def primary_of(self, slot: int) -> RedisServer:
-        """The node that serves a slot now. In a failover the node that is asked may hear that the old primary has become
-        a replica before it hears of the new one: it then lists nobody for a moment, which is waited for."""
+        """The node that serves a slot now. In a failover the node that is asked may hear that the old primary has
+        become a replica before it hears of the new one: it then lists nobody for a moment, which is waited for."""
         return wait_until(lambda: self._listed(slot), within=START, what=f"a node serves slot {slot}", every=0.01)
 
     def replica_of(self, primary: RedisServer) -> RedisServer:
