@@ -24,7 +24,7 @@ setup: .venv/.installed ## make .venv with the locked dependencies
 demo: setup ## Kafka, Redis, the service and a replay of real prices, in one terminal
 	@$(BIN)/downtick demo
 
-test: setup ## every test: some sixteen minutes on two cores
+test: setup ## every test: some fifteen minutes on two cores
 	$(BIN)/python -m pytest
 
 check: setup ## format, lint, strict types, borders between packages
@@ -48,7 +48,7 @@ quality-%: setup
 streaming: setup ## training on more windows than memory holds: about ten minutes
 	$(BIN)/python -m bench.streaming
 
-swaps: setup ## fifty model changes under load: memory, and the stream beside them; 11 minutes, nothing beside it
+swaps: setup ## fifty model changes under load: memory, and the stream beside them; 13 minutes; needs java and mvn
 	$(BIN)/python -m bench.swaps
 
 kills: setup ## a hundred random kills on Apache Kafka under load: about 16 minutes; needs java and mvn

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.machine import ROOT, publish, say
 from bench.swaps.measure import AFTER, BEFORE, CLOSE, OTHER, SAME, SETTLE, Load, measure
+from bench.throughput.ground import Missing
 from bench.throughput.report import machine
 
 GROWTH, RATIO = 20e6, 2.0  # what the project promises
@@ -27,7 +28,10 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=1_000, help="updates/s, at most 1,000 (default)")
     parser.add_argument("--stocks", type=int, default=1_000, help="stocks (default 1,000)")
     parser.add_argument(
-        "--broker", choices=("in-memory", "embedded", "apache"), default="in-memory", help="default: in-memory"
+        "--broker",
+        choices=("apache", "in-memory", "embedded"),
+        default="apache",
+        help="default: apache, which needs java and mvn; the others slow down as their log grows, in minutes",
     )
     parser.add_argument("--shadow", action="store_true", help="a candidate runs in shadow all the while")
     parser.add_argument("--out", type=Path, help="folder for swaps.json and swaps.md; default: bench/results, if whole")
@@ -48,7 +52,11 @@ def main() -> int:
         say(f"*** this machine is busy (load {host['load_before']}): the figures will tell of that, not of us ***")
     minutes = (args.settle + (args.swaps + len(OTHER)) * args.every) / 60
     say(f"{args.swaps} swaps, one each {args.every:g} s: {minutes:.0f} min ...")
-    found = measure(Load(args.broker, args.swaps, args.every, args.settle, args.rate, args.stocks, args.shadow))
+    try:
+        found = measure(Load(args.broker, args.swaps, args.every, args.settle, args.rate, args.stocks, args.shadow))
+    except Missing as missing:
+        say(f"{missing}; or try --broker in-memory")
+        return 2
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(["python -m bench.swaps", *sys.argv[1:]]),
