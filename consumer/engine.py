@@ -58,6 +58,7 @@ SEAT_SECONDS = 0.5  # of one round for seating; partitions that are seated alrea
 AGAIN_SECONDS = 1.0  # before partitions that could not be seated are tried again
 HANGING_SECONDS = 60.0  # no transaction stays open that long: brokers end ours after transaction.timeout.ms, 15 s
 LEAVE_SECONDS, LEAVE_BY = 5.0, 8.0  # to leave the group, and no later than this after the wish to stop
+PLACE_SECONDS = 1.0  # between looks at our place in the group; a look costs a trip to the client's own thread
 LONGEST_PAUSE = 10.0  # seconds between tries of a transaction that fails again and again
 
 # Names of troubles; each is cleared by its own success only.
@@ -125,6 +126,7 @@ class Engine:
         self._ailing = Troubles()
         self._upkeep = Upkeep(source, store, metrics, self._ailing)
         self._joined = self._member = False  # has been a member of the group; is one now
+        self._member_id, self._place_seen = "", time.monotonic()  # at the last look
         # Of this assignment. Asking costs three round trips to the client's own thread. An old one is refused where a
         # partition may be another's by now; so it is asked for again after a change or a failed transaction only.
         self._metadata: object | None = None
@@ -163,7 +165,8 @@ class Engine:
 
     def _round(self) -> None:
         self.beat = time.monotonic()
-        blocked = not self._nothing_pending()
+        # Asked again after it: a stop may come in the middle of a long write, and then nothing is begun any more.
+        blocked = not self._nothing_pending() or self._stop.asked()
         if self._unresolved is None:  # what may be committed is the old model's
             self._follow_models()
         self._steer(blocked=blocked)
@@ -304,11 +307,22 @@ class Engine:
         self._seat_waiting()
         if self._metadata is None:
             self._metadata = self._source.group_metadata()
+        self._look_at_place()
         if not self._member and self._is_member is not None:
             with contextlib.suppress(SourceAway):
                 self._member = self._is_member()
                 self._joined |= self._member
         return fresh
+
+    def _look_at_place(self) -> None:
+        """A member without partitions is told of no loss; its id tells. Without one it is no member before the next
+        assignment; where the group is asked (KIP-848), another id is a reason to ask it again."""
+        now = time.monotonic()
+        if now - self._place_seen < PLACE_SECONDS:
+            return
+        self._place_seen, before, self._member_id = now, self._member_id, self._source.member_id()
+        if not self._member_id or (self._is_member is not None and self._member_id != before):
+            self._member = False
 
     def _wait(self, partition: Partition, why: str) -> None:
         """Seat it anew, soon."""

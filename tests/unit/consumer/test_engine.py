@@ -117,6 +117,9 @@ class Kafka:
     def group_metadata(self) -> object | None:
         return self.member or None
 
+    def member_id(self) -> str:
+        return self.member
+
     # the sink
 
     def open(self) -> None:
@@ -160,7 +163,13 @@ class System:
     """An engine on scripted servers, driven round by round."""
 
     def __init__(
-        self, *, partitions: int = 1, limit: int = 1_000, max_events: int = 1_000, reach: int = SlopeModel.reach
+        self,
+        *,
+        partitions: int = 1,
+        limit: int = 1_000,
+        max_events: int = 1_000,
+        reach: int = SlopeModel.reach,
+        is_member: Callable[[], bool] | None = None,
     ) -> None:
         self.kafka, self.store, self.metrics, self.namesake = Kafka(partitions), MemoryStore(), Metrics(), False
         self.stop = Stop()
@@ -190,7 +199,7 @@ class System:
             max_events=max_events,
             max_wait=0.0,
             live_namesake=lambda: self.namesake,
-            is_member=None,
+            is_member=is_member,
             stop=self.stop,
             version="0.1.0",
         )
@@ -238,6 +247,7 @@ class System:
 @pytest.fixture(autouse=True)
 def _look_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("consumer.engine.PLACE_SECONDS", 0.0)
     monkeypatch.setattr(upkeep_module, "CHECK_SECONDS", 0.0)
     monkeypatch.setattr(engine_module, "AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(engine_module, "LONGEST_PAUSE", 0.0)
@@ -654,6 +664,40 @@ def test_a_worker_that_lost_its_place_is_not_ready_before_it_has_one_again(syste
     assert system.engine.troubles == ()
 
 
+def test_a_standby_that_lost_its_place_hears_of_no_loss_and_is_not_ready_all_the_same() -> None:
+    system = System()
+    system.engine._open_first()
+    system.kafka.assign()
+    assert system.rounds().engine.troubles == ()
+    member, system.kafka.member = system.kafka.member, ""
+    assert system.rounds().engine.troubles == ("it lost its place in the group",)
+    system.kafka.member = member
+    assert system.rounds(3).engine.troubles == ("it lost its place in the group",)  # it asks to come in
+    system.kafka.assign()
+    assert system.rounds().engine.troubles == ()
+
+
+def test_where_a_standby_hears_of_nothing_the_group_is_asked_and_asked_again_once_its_id_is_another() -> None:
+    listed: list[object] = [SourceAway("no answer"), False, True]
+
+    def is_member() -> bool:
+        answer = listed.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    system = System(is_member=is_member)
+    system.engine._open_first()
+    for _ in range(2):
+        assert system.rounds().engine.troubles == ("not yet a member of the group",)
+    assert system.rounds(3).engine.troubles == ()  # and not asked any more
+    listed += [False, True]
+    system.kafka.member = "another"
+    assert system.rounds().engine.troubles == ("it lost its place in the group",)
+    assert system.rounds(3).engine.troubles == ()
+    assert not listed
+
+
 # --- its life
 
 
@@ -697,6 +741,31 @@ def test_asked_to_stop_when_redis_has_lost_its_data_it_writes_all_of_memory(
     system.kafka.during_take = [*[lambda _: None] * 2, lambda _: system.write(5), stop]
     system.engine.run()
     assert system.store.values() == {"A": [2, 3, 5], "B": [4]}  # as far as the model reaches back
+
+
+def test_a_stop_does_not_wait_for_a_rewrite_longer_than_its_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("consumer.applier.CHUNK", 1)
+    system = System().write(1, 2, 3)
+    for stock in "BCDEFGH":
+        system.write(4, stock=stock)
+    chunks = 0
+
+    def chunk(*_: object) -> float:
+        nonlocal chunks
+        chunks += 1
+        return 1.0 if chunks <= 4 else 0.0
+
+    def stop(_: Taken) -> None:
+        system.stop.ask()
+        system.store.metas.clear()
+        monkeypatch.setattr(system.stop, "left", chunk)
+
+    system.kafka.during_take = [*[lambda _: None] * 2, lambda _: system.write(5), stop]
+    system.engine.run()
+    assert 0 not in system.store.metas  # it ends the rewrite: nobody reads half of one
+    assert "left to the next worker" in caplog.text
 
 
 def test_the_former_self_is_fenced_before_the_group_is_joined() -> None:
