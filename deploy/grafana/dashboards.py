@@ -29,7 +29,7 @@ ANNOTATIONS = (
         # A worker's first scrape may have its assignment counted already: then its age tells. Not a change of its start
         # time, which a new instance has none of, nor has one that was away for longer than the range.
         "sum by (instance) (increase(downtick_rebalances_total[1m])) > 0"
-        " or sum by (instance) (time() - process_start_time_seconds < 60)",
+        " or sum by (instance) (time() - process_start_time_seconds < 60 and on (job, instance) downtick_ready)",
         "{{instance}}: partitions moved",
         "orange",
     ),

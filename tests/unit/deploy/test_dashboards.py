@@ -151,12 +151,17 @@ def test_a_new_worker_and_one_that_was_away_for_long_are_marked_as_a_rebalance(t
     marks = {q.filled("1m") for q in queries(COMMITTED.values(), annotations=True) if q.panel == "Rebalance"}
     (expr,) = marks
     started = 'process_start_time_seconds{job="downtick", group="downtick", instance="%s"}'
+    ready = 'downtick_ready{job="downtick", group="downtick", instance="%s"}'
     case = {
         "interval": "15s",
         "input_series": [
             {"series": started % "old", "values": "0x80"},
             {"series": started % "new", "values": "_x20 290x60"},
             {"series": started % "again", "values": "0x8 _x26 515x60"},
+            {"series": ready % "old", "values": "1x80"},
+            {"series": ready % "new", "values": "_x20 0x60"},
+            {"series": ready % "again", "values": "1x8 _x26 0x60"},
+            {"series": 'process_start_time_seconds{job="node", instance="foreign"}', "values": "_x20 290x60"},
         ],
         "promql_expr_test": [
             {"expr": f"count by (instance) ({expr})", "eval_time": at, "exp_samples": samples}
