@@ -30,7 +30,7 @@ import numpy as np
 from model import widetable
 from model.longtable import LongTable
 from model.parquet import MAGIC, open_parquet
-from model.sheet import BadTable, MissingColumn, normal, open_csv, parse_time, time_name
+from model.sheet import BadTable, MissingColumn, MissingValue, normal, open_csv, parse_time, time_name
 from model.widetable import NEXT, WideTable
 
 if TYPE_CHECKING:
@@ -120,14 +120,15 @@ def read(files: Sequence[Path], *, value: str | None = None, fields: Sequence[st
             columns = sheet.columns
             time = columns.find(TIME)
             if time is not None:
-                chosen = [columns.one_of([value] if value else VALUE, "name the value's column with --value")]
+                named = [value] if value else VALUE
+                chosen = [columns.one_of(named, "name the value's column with --value", error=MissingValue)]
                 chosen += [columns.one_of([name], error=MissingColumn) for name in fields]
                 layouts.append((columns.names[chosen[0]], (), ""))
                 _check_layouts(layouts, names)
                 long.add(file, sheet, time, chosen)
             elif value or fields:
                 asked = ", ".join([value, *fields] if value else fields)
-                raise (MissingColumn if fields else BadTable)(
+                raise (MissingColumn if fields else MissingValue)(
                     f"{columns.where}: only a long table has columns to be named ({asked}), and one needs a column "
                     f"{_or(TIME)}"
                 )

@@ -48,6 +48,10 @@ class MissingColumn(BadTable):
     """This file has not the columns that a model sees beside the value."""
 
 
+class MissingValue(BadTable):
+    """This file has not the value's column that was named."""
+
+
 class Block(Protocol):
     """Consecutive rows of a sheet; every array has one entry for each of them. All raise BadTable."""
 

@@ -92,7 +92,7 @@ def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
     """The bundle, and the series that it can say something of; what is wrong is told before anything slow begins."""
     from model import bundle, dataset, versions  # noqa: PLC0415 - as above
     from model.extras import require  # noqa: PLC0415 - as above
-    from model.sheet import BadTable, MissingColumn  # noqa: PLC0415 - as above
+    from model.sheet import BadTable, MissingColumn, MissingValue  # noqa: PLC0415 - as above
 
     require()
     content = bundle.load(versions.resolve(args.bundle))
@@ -101,7 +101,7 @@ def _read(args: argparse.Namespace) -> tuple[Bundle, Table]:
     try:
         try:
             table = dataset.read(args.files, value=args.value or learned, fields=fields)
-        except BadTable:
+        except MissingValue:  # any other fault is one of the column that the bundle learned from
             if args.value:
                 raise
             table = dataset.read(args.files, fields=fields)

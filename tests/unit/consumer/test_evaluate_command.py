@@ -83,6 +83,7 @@ def test_another_column_than_the_bundle_learned_from_is_told(tmp_path: Path) -> 
         (["nowhere", "p.csv"], 1, "nowhere: there is no such folder"),
         ([DEFAULT_BUNDLE, "nowhere.csv"], 1, "nowhere.csv: No such file or directory"),
         ([DEFAULT_BUNDLE, "bad.csv"], 1, "bad.csv, row 2, column 'close': 'x' is not a finite number"),
+        ([DEFAULT_BUNDLE, "both.csv"], 1, "both.csv, row 2, column 'adj_close': 'x' is not a finite number"),
         ([DEFAULT_BUNDLE, "p.csv", "--value", "open"], 1, "open"),
         ([DEFAULT_BUNDLE, "p.csv", "--test-from", "soon"], 1, "'soon' is neither a date"),
         ([DEFAULT_BUNDLE, "p.csv", "--test-from", "2020-01-01"], 1, "no row to score from 2020-01-01 on"),
@@ -96,6 +97,7 @@ def test_what_is_wrong_is_told_in_a_line(
 ) -> None:
     prices(tmp_path / "p.csv", stocks=1)
     (tmp_path / "old.csv").write_text((tmp_path / "p.csv").read_text().replace("2017-", "2011-"))
+    (tmp_path / "both.csv").write_text("stock,date,close,adj_close\nA,2026-01-01,1,x\n")
     (tmp_path / "bad.csv").write_text("stock,date,close\nA,2026-01-01,x\n")
     monkeypatch.chdir(tmp_path)
     found, _, err = run(*arguments)
