@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from consumer.events import Rejection
+from model.features import SCORE_CAP
 from state.history import Updates
 from state.layout import FALLING, FLIPPED, PREDICTED
 
@@ -32,7 +33,6 @@ _T = TypeVar("_T", bound=np.generic)
 
 _FIRST = np.zeros(1, np.int64)
 _NUMBERS = ("forecast", "low", "high", "scale", "probability")  # of a prediction
-SCORE_CAP = 1e6  # window scales; one wrong decimal point must not drown the sums of a year
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def check_place(path: Path) -> None:
     if not os.path.lexists(path):
         return
     found = {entry.name: entry for entry in os.scandir(path)} if path.is_dir() else None
-    if found is None or (found and MANIFEST not in found):
+    if found is None or (found and not {MANIFEST, WEIGHTS} <= found.keys()):
         raise BadBundle(f"{path}: exists and is not a bundle; name a new folder")
     if foreign := sorted(name for name, entry in found.items() if name not in LARGEST or entry.is_dir()):
         raise BadBundle(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from model.dataset import Table
     from model.examples import Examples
     from model.held_out import HeldOut
-    from model.manifest import Manifest
+    from model.manifest import LabelRule, Manifest
 
 OVERLAP = 2 * labels.HALF + 1  # days that a regime label is made of
 
@@ -98,7 +98,7 @@ def compare(
     held: HeldOut,
     found: list[Contender],
     wanted: float | None,
-    rule: str,
+    rule: LabelRule,
     *,
     replicates: int,
     seed: int,
@@ -110,7 +110,7 @@ def compare(
         return None
     rows = held.later.take(at)
     units, unit = sampled(table, rows)
-    length = block(rows, units, unit, OVERLAP if rule == "regime" else 1)
+    length = block(rows, units, unit, OVERLAP if rule.rule == "regime" else rule.look_ahead)
     boot = DayBootstrap(units, replicates=replicates, seed=seed, block=length)
     own: dict[str, Draws] = {}
     models = []
@@ -141,7 +141,7 @@ def compare(
             Bin(probability=float(p), rate=float(r), share=float(s))
             for p, r, s in zip(curve.probability, curve.rate, share, strict=True)
         ),
-        lead=_lead(table, held, found, wanted, replicates, seed) if rule == "regime" else None,
+        lead=_lead(table, held, found, wanted, replicates, seed) if rule.rule == "regime" else None,
     )
 
 

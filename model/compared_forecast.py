@@ -10,6 +10,7 @@ import numpy as np
 from model import classical, evaluation, scores, spread
 from model.bootstrap import DayBootstrap, Draws
 from model.diebold_mariano import by_day, diebold_mariano
+from model.features import SCORE_CAP
 from model.held_out import sampled
 from model.measured import Forecast, ForecastRow, Interval, LossTest, Number, Row, Sample, known
 
@@ -69,9 +70,9 @@ class Compared:
         return DayBootstrap(self.units[used], replicates=self.replicates, seed=self.seed)
 
     def scaled(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Values in their own unit as scales from the last value."""
+        """Values in their own unit as scales from the last value, SCORE_CAP of them at most."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray((values - self.last) / self.rows.scale)
+            return np.asarray((values - self.last) / self.rows.scale).clip(-SCORE_CAP, SCORE_CAP)
 
     def picked(self, per_series: Sequence[NDArray[np.float64] | None], first: Sequence[int]) -> NDArray[np.float64]:
         """What is said at each row's step: of each series an array that begins at step `first`; NaN where there is

@@ -71,7 +71,7 @@ def measure(
         held,
         found,
         wanted,
-        manifest.label.rule,
+        manifest.label,
         replicates=replicates,
         seed=seed,
         tell=lambda text: tell(text, 0, 0),

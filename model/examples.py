@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model import labels
-from model.features import features
+from model.features import SCORE_CAP, features
 from model.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -96,10 +96,11 @@ class Examples:
 
     @property
     def change(self) -> NDArray[np.float64]:
-        """(n,) what the network is asked for: the change to the next value, in scales; NaN unknown."""
+        """(n,) what the network is asked for: the change to the next value, in scales, SCORE_CAP of them at most; NaN
+        unknown."""
         with np.errstate(over="ignore"):
             change: NDArray[np.float64] = (self.target - self.series[self.end, 0]) / self.scale
-        return change
+        return change.clip(-SCORE_CAP, SCORE_CAP)
 
     def chunks(self, size: int = CHUNK) -> Iterator[slice]:
         """The whole, in slices of at most `size` examples."""

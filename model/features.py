@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STEP_CAP = 4.0  # a single step counts for at most this many mean steps
 FLOOR = 1e-6  # smallest scale, relative to the largest |value| of the window
 TINY = float(np.finfo(np.float64).tiny)  # smallest scale at all
+SCORE_CAP = 1e6  # scales; one wrong decimal point, or a first price after zeros, must not drown the sums of a year
 CUT = 32.0  # of derived channels: a jump before the window is measured in a scale that knows nothing of it
 
 # Of the spread: the decay of RiskMetrics (1996) for daily data, here over capped steps; docs/decisions/windows.md.

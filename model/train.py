@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model import bundle, dataset, evaluation, examples, labels, network
+from model import bundle, dataset, evaluation, examples, labels, network, versions
 from model.features import features
 from model.fit import AVERAGING, BATCH, EPOCHS, LEARNING_RATE, PATIENCE, CannotFit, Fitted, Progress, fit
 from model.inputs import Inputs
@@ -106,6 +106,10 @@ def train(
     An interrupt while fitting ends it and keeps the best so far. Raises: CannotTrain, BadTable; BadBundle or OSError
     if `out` cannot be written.
     """
+    if out.name in {versions.CURRENT, versions.SHADOW}:
+        raise bundle.BadBundle(
+            f"{out}: in a folder of versions this is the name of a pointer; name the folder otherwise"
+        )
     bundle.check_place(out)
     table, recipe, inputs = _usable(table, recipe, report)
     _check_size(inputs, recipe.architecture)

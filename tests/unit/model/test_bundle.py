@@ -98,6 +98,13 @@ def test_a_bundle_beside_other_files_is_not_replaced_because_they_would_go_with_
     assert (folder / name).read_text() == "x"
 
 
+def test_a_folder_with_a_bundle_json_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "bundle.json").write_text('{"entry": "index.js"}')
+    with pytest.raises(BadBundle, match="exists and is not a bundle"):
+        bundle.check_place(tmp_path / "mine")
+
+
 def test_a_link_that_leads_nowhere_is_no_place_for_a_bundle(tmp_path: Path) -> None:
     (tmp_path / "mine").symlink_to("nowhere")
     with pytest.raises(BadBundle, match="exists and is not a bundle"):

@@ -64,6 +64,29 @@ def test_every_baseline_is_there_the_bundle_first(found: Measured) -> None:
     assert {name for part in names for name in part} - {"bundle"} == {v.baseline for v in found.verdicts}
 
 
+def test_stocks_that_begin_as_zeros_are_measured(predictor: Predictor) -> None:
+    values = walks(6, 240)
+    values *= 2 / values.max()  # a first price of about 2 is a finite change yet, of 1e308 scales
+    for stock, first in enumerate((60, 130, 180, 200)):
+        values[stock, :first] = 0
+    found = measure(predictor, table(values), replicates=50)
+    assert found.forecast is not None
+    for one in found.forecast.models:
+        assert all(np.isfinite(number.point) for number in one.scores.values()), one.name
+
+
+def test_labels_given_of_many_later_steps_are_drawn_in_runs_of_as_many(tmp_path: Path) -> None:
+    data = prices()
+    given = tuple(
+        replace(s, labels=np.where(np.arange(240) % 20 < 9, np.float32(1), np.float32(0))) for s in data.series
+    )
+    data = replace(data, series=given)
+    train(data, replace(RECIPE, rule="given", look_ahead=12), tmp_path / "b")
+    found = measure(Predictor.load(tmp_path / "b"), data, replicates=50)
+    assert found.flag is not None
+    assert found.flag.sample.block == 12
+
+
 def test_the_scores_of_the_bundle_are_those_of_what_the_predictor_says(predictor: Predictor, found: Measured) -> None:
     manifest = predictor.manifest
     made = make(prices(), manifest.label, manifest.inputs)

@@ -9,6 +9,7 @@ import pytest
 
 from model import bundle
 from model.dataset import read
+from model.features import SCORE_CAP
 from model.manifest import Architecture
 from model.predictor import Predictor
 from model.sheet import BadTable
@@ -51,6 +52,25 @@ def test_the_seed_bundle_says_that_nothing_was_held_out(seed_bundle: Path) -> No
     assert manifest.interval.source == "moves of the training data"
     assert manifest.data.sha256 == hashlib.sha256(SEED.read_bytes()).hexdigest()
     assert (manifest.data.first, manifest.data.last) == ("2010", "2014")
+
+
+def test_a_first_price_after_zeros_drowns_no_score(tmp_path: Path) -> None:
+    values = walks(6, 340)
+    values *= 2 / values.max()  # a first price of about 2 is a finite change yet, of 1e308 scales
+    for stock, first in enumerate((60, 150, 220, 240, 290, 310)):
+        values[stock, :first] = 0
+    manifest = train(table(values), replace(QUICK, rule="drop", threshold=0.01), tmp_path / "b")
+    for part in (manifest.metrics.train, manifest.metrics.validation, manifest.metrics.test):
+        assert part is not None
+        assert part.mae is not None
+        assert part.mae < SCORE_CAP
+
+
+@pytest.mark.parametrize("name", ["current", "shadow"])
+def test_a_bundle_is_not_named_as_a_pointer_is(tmp_path: Path, name: str) -> None:
+    with pytest.raises(bundle.BadBundle, match=f"{name}: in a folder of versions this is the name of a pointer"):
+        train(table(walks(3, 340)), QUICK, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_seed_gives_the_same_model_and_the_test_part_has_no_share_in_it(tmp_path: Path) -> None:
