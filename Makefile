@@ -48,7 +48,7 @@ quality-%: setup
 streaming: setup ## training on more windows than memory holds: about ten minutes
 	$(BIN)/python -m bench.streaming
 
-swaps: setup ## fifty model changes under load: memory, and the stream beside them; 13 minutes; needs java and mvn
+swaps: setup ## fifty model changes under load: memory, and the stream beside them; 13 minutes, nothing beside it; needs java and mvn
 	$(BIN)/python -m bench.swaps
 
 kills: setup ## a hundred random kills on Apache Kafka under load: about 16 minutes; needs java and mvn

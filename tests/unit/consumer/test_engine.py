@@ -247,8 +247,8 @@ class System:
 @pytest.fixture(autouse=True)
 def _look_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep_module, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr("consumer.engine.PLACE_SECONDS", 0.0)
     monkeypatch.setattr(upkeep_module, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "PLACE_SECONDS", 0.0)
     monkeypatch.setattr(engine_module, "AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(engine_module, "LONGEST_PAUSE", 0.0)
 
